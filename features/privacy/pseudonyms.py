@@ -1,0 +1,26 @@
+"""Keyed pseudonyms: the same id always gets the same number, and only the key can tell which."""
+
+from hashlib import blake2b
+
+
+def pseudonym(key: bytes, kind: str, identifier: str) -> int:
+    """A number in [0, 2**63) for `identifier`, a resource id of FHIR type `kind` (keyed BLAKE2b).
+
+    Two ids share a number with odds of 2**-63; two patients who do stop the run (see `features.ingest`).
+    """
+    digest = blake2b(f"{kind}/{identifier}".encode(), key=key, digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+def label(key: bytes, kind: str, text: str) -> str:
+    """A short readable stand-in, such as `file_3f9a01c2d4`, for a name that may not be shown."""
+    return f"{kind}_{blake2b(f'{kind}/{text}'.encode(), key=key, digest_size=5).hexdigest()}"
+
+
+def draw_split(key: bytes, subject_id: int, train_share: float, tuning_share: float) -> str:
+    """train, tuning or held_out, by a keyed hash: stable whoever else is in the data."""
+    digest = blake2b(subject_id.to_bytes(8, "little"), key=key, digest_size=8).digest()
+    position = int.from_bytes(digest, "little") / 2**64
+    if position < train_share:
+        return "train"
+    return "tuning" if position < train_share + tuning_share else "held_out"

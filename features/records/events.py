@@ -1,0 +1,391 @@
+"""What each FHIR resource says, as events: one small function a resource type.
+
+Each reads one resource, adds its events to `Rows`, and returns why the record gives none (null when it gave some).
+The two times follow one rule: `time` is when it happened, `known_time` when it stood in the record. A date that
+is missing stays null here and is taken from the visit in `features/timelines.py`.
+"""
+
+from collections.abc import Callable
+
+from features.records import resources as fhir
+from features.records.rows import Rows, Subject, Unreadable
+from features.tables import BIRTH, DEATH
+
+NO_CODE = "no code"
+NO_VALUE = "no value"
+NOT_DONE = "not done"
+IN_ERROR = "entered in error"
+FREE_TEXT = "free text"
+NO_DATE = "no date that shows when it was known"
+NAMES_SITE = "names a site; only its pseudonym is kept"
+NAMES_MEDICINE = "names a medicine; its code is on the records that refer to it"
+
+_NOT_DONE = {"not-done", "cancelled", "not-taken", "refuted"}
+_IN_ERROR = "entered-in-error"
+_SEXES = {"male", "female", "other", "unknown"}
+_RACE = "http://hl7.org/fhir/us/core/StructureDefinition/us-core-race"
+_ETHNICITY = "http://hl7.org/fhir/us/core/StructureDefinition/us-core-ethnicity"
+_SYNTHEA = "https://github.com/synthetichealth/synthea"
+_DISCHARGE_DIAGNOSIS = "DD"
+
+# The dialect's words, and v3-ActCode's finer classes, as the classes that tasks and features count.
+VISIT_CLASSES = {
+    "AMB": "AMB",
+    "ambulatory": "AMB",
+    "outpatient": "AMB",
+    "WELLNESS": "AMB",
+    "wellness": "AMB",
+    "URGENTCARE": "AMB",
+    "urgentcare": "AMB",
+    "EMER": "EMER",
+    "emergency": "EMER",
+    "EMERGENCY": "EMER",
+    "IMP": "IMP",
+    "ACUTE": "IMP",
+    "NONAC": "IMP",
+    "inpatient": "IMP",
+    "INPATIENT": "IMP",
+    "OBSENC": "OBSENC",
+    "SS": "OBSENC",
+    "HH": "HH",
+    "home": "HH",
+    "VR": "VR",
+    "virtual": "VR",
+}
+
+# Marks of `features/timelines.py`, never events: which conditions are discharge diagnoses.
+DISCHARGE_DIAGNOSIS = "_DISCHARGE_DIAGNOSIS//"
+MEDICATION = "_MEDICATION//"
+
+
+def patient(record: fhir.Patient, subject: Subject, rows: Rows) -> None:
+    """Birth, death, sex, and race and ethnicity for fairness checks; the last three have no time."""
+    born = rows.earliest(record.birthDate)
+    died = rows.latest(record.deceasedDateTime)
+    if born is not None:
+        rows.add(rows.plain(BIRTH), born, born)
+    else:
+        rows.note("patients_without_birth_date")
+    if died is not None:
+        rows.add(rows.plain(DEATH), died, died)
+    elif record.deceasedBoolean:
+        rows.note("deaths_without_date")
+    rows.add(rows.plain(f"SEX//{record.gender if record.gender in _SEXES else 'unknown'}"), None, None)
+    for extension in record.extension:
+        if extension.url in (_RACE, _ETHNICITY):
+            prefix = "RACE" if extension.url == _RACE else "ETHNICITY"
+            for group in extension.extension:
+                if group.url == "ombCategory" and group.valueCoding is not None:
+                    rows.add(rows.coding(group.valueCoding, f"{prefix}//"), None, None)
+    if any(identifier.system == _SYNTHEA for identifier in record.identifier):
+        rows.note("patients_made_by_synthea")
+    for identifier in record.identifier:
+        if identifier.value is not None:
+            rows.name_by(f"{identifier.system or ''}|{identifier.value}", "Patient", subject.subject_id)
+
+
+def encounter(record: fhir.Encounter, _subject: Subject, rows: Rows) -> str | None:
+    """Start and end by class, type and reason at the start, discharge disposition at the end."""
+    if record.status in ("planned", "cancelled"):
+        return NOT_DONE
+    rows.at_visit(rows.visit(record.id or ""), rows.site_of(record.serviceProvider))
+    period = record.period or fhir.Period()
+    start, end = rows.earliest(period.start), rows.latest(period.end)
+    if start is None:
+        return NO_DATE
+    rows.saw_visit(period.start)
+    word = record.class_.code if record.class_ is not None else None
+    visit_class = VISIT_CLASSES.get(word or "", "OTHER")
+    rows.add(rows.plain(f"ENCOUNTER//{visit_class}//start"), start, start)
+    for kind in record.type:
+        if (concept := rows.concept_of(kind, "ENCOUNTER_TYPE//")) is not None:
+            rows.add(concept, start, start)
+    for reason in record.reasonCode or record.reason:
+        if (concept := rows.concept_of(reason, "ENCOUNTER_REASON//")) is not None:
+            rows.add(concept, start, start)
+    if end is None:
+        return None
+    rows.add(rows.plain(f"ENCOUNTER//{visit_class}//end"), end, end)
+    if record.hospitalization is not None:
+        disposition = rows.concept_of(record.hospitalization.dischargeDisposition, "DISCHARGE//")
+        if disposition is not None:
+            rows.add(disposition, end, end)
+    for diagnosis in record.diagnosis:
+        condition_id = rows.condition_of(diagnosis.condition)
+        if condition_id is not None and _has_code(diagnosis.use, _DISCHARGE_DIAGNOSIS):
+            rows.add(rows.plain(f"{DISCHARGE_DIAGNOSIS}{condition_id}"), start, end)
+    return None
+
+
+def condition(record: fhir.Condition, _subject: Subject, rows: Rows) -> str | None:
+    """A diagnosis at its onset, known when recorded; when it ended was learnt later and is not read."""
+    if _has_code(record.verificationStatus, "refuted"):
+        return NOT_DONE
+    onset = record.onsetPeriod.start if record.onsetPeriod is not None else None
+    recorded = record.recordedDate or record.assertedDate
+    rows.at_visit(rows.visit_of(record.encounter, record.context))
+    return _single(
+        rows,
+        rows.concept_of(record.code),
+        rows.earliest(record.onsetDateTime, onset, recorded),
+        rows.latest(recorded),
+    )
+
+
+def observation(record: fhir.Observation, _subject: Subject, rows: Rows) -> str | None:
+    """A value or coded answer under its code; a panel's values under theirs. Known when issued."""
+    if record.status == "cancelled":
+        return NOT_DONE
+    rows.at_visit(rows.visit_of(record.encounter, record.context))
+    period = record.effectivePeriod or fhir.Period()
+    time = rows.earliest(record.effectiveDateTime, record.effectiveInstant, period.start, record.issued)
+    known = rows.latest(record.issued, period.end, record.effectiveDateTime, record.effectiveInstant, period.start)
+    missing = _value(record, time, known, rows)
+    if not record.component:
+        return missing
+    given = missing is None
+    for component in record.component:
+        lack = _value(component, time, known, rows)
+        given = given or lack is None
+        if lack == NO_VALUE:
+            rows.note("components_without_value")
+        missing = lack or missing
+    return None if given else missing
+
+
+def _value(
+    record: fhir.Observation | fhir.Component, time: int | None, known: int | None, rows: Rows
+) -> str | None:
+    concept = rows.concept_of(record.code)
+    if concept is None:
+        return NO_CODE
+    quantity = record.valueQuantity
+    if quantity is not None and quantity.value is not None:
+        if quantity.comparator is not None:
+            rows.note("values_with_comparator")
+        rows.add(concept, time, known, quantity.value, quantity.code or quantity.unit)
+    elif record.valueCodeableConcept is not None:
+        answer = rows.concept_of(record.valueCodeableConcept)
+        if answer is None:
+            return NO_CODE
+        rows.add(concept, time, known, text=rows.code_at(answer))
+    elif record.valueInteger is not None:
+        rows.add(concept, time, known, float(record.valueInteger))
+    elif record.valueBoolean is not None:
+        rows.add(concept, time, known, text="true" if record.valueBoolean else "false")
+    elif record.valueString is not None:
+        if record.valueString not in rows.rules.answers:
+            return FREE_TEXT
+        rows.add(concept, time, known, text=record.valueString)
+    else:
+        return NO_VALUE
+    return None
+
+
+def procedure(record: fhir.Procedure, _subject: Subject, rows: Rows) -> str | None:
+    """Something done, from its start, known at its end."""
+    if record.status in _NOT_DONE:
+        return NOT_DONE
+    period = record.performedPeriod or fhir.Period()
+    rows.at_visit(rows.visit_of(record.encounter, record.context))
+    return _single(
+        rows,
+        rows.concept_of(record.code),
+        rows.earliest(record.performedDateTime, period.start),
+        rows.latest(record.performedDateTime, period.end, period.start),
+    )
+
+
+def medication_request(record: fhir.MedicationRequest, _subject: Subject, rows: Rows) -> str | None:
+    """A prescription on the day it was written; how it fared later (`status`) is not read."""
+    return _medicine(record, rows, "", rows.earliest(record.authoredOn), rows.latest(record.authoredOn))
+
+
+def medication_administration(record: fhir.MedicationAdministration, _subject: Subject, rows: Rows) -> str | None:
+    """A dose given."""
+    if record.status in _NOT_DONE:
+        return NOT_DONE
+    period = record.effectivePeriod or fhir.Period()
+    return _medicine(
+        record,
+        rows,
+        "//administered",
+        rows.earliest(record.effectiveDateTime, period.start),
+        rows.latest(record.effectiveDateTime, period.end, period.start),
+    )
+
+
+def medication_statement(record: fhir.MedicationStatement, _subject: Subject, rows: Rows) -> str | None:
+    """A medicine the patient is said to take, known when it was said."""
+    if record.status in _NOT_DONE:
+        return NOT_DONE
+    period = record.effectivePeriod or fhir.Period()
+    return _medicine(
+        record,
+        rows,
+        "//stated",
+        rows.earliest(record.effectiveDateTime, period.start, record.dateAsserted),
+        rows.latest(record.dateAsserted, record.effectiveDateTime, period.start),
+    )
+
+
+def _medicine(
+    record: fhir.MedicationRequest | fhir.MedicationAdministration | fhir.MedicationStatement,
+    rows: Rows,
+    aspect: str,
+    time: int | None,
+    known: int | None,
+) -> str | None:
+    rows.at_visit(rows.visit_of(record.encounter, record.context))
+    concept = rows.concept_of(record.medicationCodeableConcept)
+    if concept is None and record.medicationReference is not None:
+        reference = record.medicationReference.reference or ""
+        if reference.startswith("#"):
+            inside = (one.code for one in record.contained if one.id == reference[1:])
+            concept = rows.concept_of(next(inside, None))
+        elif reference:
+            concept = rows.plain(f"{MEDICATION}{rows.medication_id(reference)}")
+    if concept is not None and aspect:
+        concept = rows.plain(f"{rows.code_at(concept)}{aspect}")
+    return _single(rows, concept, time, known)
+
+
+def immunization(record: fhir.Immunization, _subject: Subject, rows: Rows) -> str | None:
+    """A vaccination."""
+    if record.status in _NOT_DONE:
+        return NOT_DONE
+    given = record.occurrenceDateTime or record.date
+    rows.at_visit(rows.visit_of(record.encounter, record.context))
+    return _single(
+        rows, rows.concept_of(record.vaccineCode), rows.earliest(given), rows.latest(record.recorded, given)
+    )
+
+
+def allergy_intolerance(record: fhir.AllergyIntolerance, _subject: Subject, rows: Rows) -> str | None:
+    """An allergy, known when recorded."""
+    if _has_code(record.verificationStatus, "refuted"):
+        return NOT_DONE
+    recorded = record.recordedDate or record.assertedDate
+    rows.at_visit(rows.visit_of(record.encounter))
+    return _single(
+        rows,
+        rows.concept_of(record.code, "ALLERGY//"),
+        rows.earliest(record.onsetDateTime, recorded),
+        rows.latest(recorded),
+    )
+
+
+def diagnostic_report(record: fhir.DiagnosticReport, _subject: Subject, rows: Rows) -> str | None:
+    """That a report was made; its text is never read, its values come as Observations."""
+    if record.status == "cancelled":
+        return NOT_DONE
+    period = record.effectivePeriod or fhir.Period()
+    rows.at_visit(rows.visit_of(record.encounter, record.context))
+    return _single(
+        rows,
+        rows.concept_of(record.code, "REPORT//"),
+        rows.earliest(record.effectiveDateTime, period.start, record.issued),
+        rows.latest(record.issued, record.effectiveDateTime, period.end, period.start),
+    )
+
+
+def care_plan(record: fhir.CarePlan, _subject: Subject, rows: Rows) -> str | None:
+    """The start of a plan of care, by its most specific category."""
+    started = record.period.start if record.period is not None else None
+    rows.at_visit(rows.visit_of(record.encounter, record.context))
+    concepts = [rows.concept_of(category, "CAREPLAN//") for category in record.category]
+    return _single(
+        rows,
+        next((concept for concept in reversed(concepts) if concept is not None), None),
+        rows.earliest(started, record.created),
+        rows.latest(record.created, started),
+    )
+
+
+def imaging_study(record: fhir.ImagingStudy, _subject: Subject, rows: Rows) -> str | None:
+    """That images were made, by modality."""
+    rows.at_visit(rows.visit_of(record.encounter, record.context))
+    time, known = rows.earliest(record.started), rows.latest(record.started)
+    concepts = {
+        rows.coding(series.modality, "IMAGING//")
+        for series in record.series
+        if series.modality is not None and series.modality.code is not None
+    }
+    for concept in sorted(concepts):
+        rows.add(concept, time, known)
+    return None if concepts else NO_CODE
+
+
+def device(record: fhir.Device, _subject: Subject, rows: Rows) -> str | None:
+    """A device, from the moment its entry was last written: R4 does not say since when the patient has it."""
+    updated = record.meta.lastUpdated if record.meta is not None else None
+    if updated is None:
+        return NO_DATE
+    return _single(rows, rows.concept_of(record.type, "DEVICE//"), rows.earliest(updated), rows.latest(updated))
+
+
+def _single(rows: Rows, concept: int | None, time: int | None, known: int | None) -> str | None:
+    if concept is None:
+        return NO_CODE
+    rows.add(concept, time, known)
+    return None
+
+
+def _has_code(concept: str | fhir.CodeableConcept | None, code: str) -> bool:
+    if isinstance(concept, str) or concept is None:
+        return concept == code
+    return any(coding.code == code for coding in concept.coding)
+
+
+def is_in_error(record: fhir.Resource) -> bool:
+    """Whether the record withdraws itself."""
+    return getattr(record, "status", None) == _IN_ERROR or _has_code(
+        getattr(record, "verificationStatus", None), _IN_ERROR
+    )
+
+
+Reader = Callable[..., str | None]
+
+READERS: dict[str, Reader] = {
+    "Patient": patient,
+    "Encounter": encounter,
+    "Condition": condition,
+    "Observation": observation,
+    "Procedure": procedure,
+    "MedicationRequest": medication_request,
+    "MedicationAdministration": medication_administration,
+    "MedicationStatement": medication_statement,
+    "Immunization": immunization,
+    "AllergyIntolerance": allergy_intolerance,
+    "DiagnosticReport": diagnostic_report,
+    "CarePlan": care_plan,
+    "ImagingStudy": imaging_study,
+    "Device": device,
+}
+
+
+def read_record(record: fhir.Resource, position: int, rows: Rows) -> str | None:
+    """Add what `record` says to `rows`; returns why it gives no event, null when it gives some.
+
+    Raises Unreadable when it cannot be understood, Deferred when its patient is not known yet.
+    """
+    kind = type(record).__name__
+    if record.id is None:
+        raise Unreadable("no id")
+    if kind == "Organization":
+        for identifier in record.identifier:  # type: ignore[attr-defined]
+            rows.name_site(f"{identifier.system or ''}|{identifier.value}", record.id)
+        return NAMES_SITE
+    if kind == "Medication":
+        rows.name_medication(record.id, rows.concept_of(record.code))  # type: ignore[attr-defined]
+        return NAMES_MEDICINE
+    if kind == "Patient":
+        subject = rows.new_patient(record.id)
+    else:
+        reference = getattr(record, "subject", None) or getattr(record, "patient", None)
+        subject = rows.subject_of(reference)
+    rows.begin(kind, record.id, position, record.meta, subject)
+    if is_in_error(record):
+        rows.retire()
+        return IN_ERROR
+    return READERS[kind](record, subject, rows)

@@ -1,0 +1,311 @@
+"""From files to typed resources: bundles of any kind and NDJSON, plain, gzip or zstd, told apart by content."""
+
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal, NamedTuple, Union
+
+import msgspec
+import zstandard
+from isal import igzip_lib, isal_zlib
+
+from features.errors import SourceError
+from features.privacy.rules import load_rules, only_allowed
+from features.records.quarantine import reason_for, resource_type_in
+from features.records.resources import RESOURCES, Resource, Struct, unused_types
+
+BLOCK_BYTES = 4_000_000  # decompressed; what a process holds as text at a time
+_CHUNK_BYTES = 1 << 18
+_SNIFF_BYTES = 1 << 16
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
+_DAMAGE = (zlib.error, igzip_lib.IsalError, zstandard.ZstdError)
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A file of FHIR records: `number` is its place by name; `shape` tells one JSON a line from one in all."""
+
+    path: Path
+    name: str
+    number: int
+    size: int
+    compression: Literal["plain", "gzip", "zstd"]
+    shape: Literal["lines", "document"]
+
+
+class Refused(NamedTuple):
+    """A record that could not be read: where, of which type, why."""
+
+    offset: int
+    resource_type: str | None
+    reason: str
+
+
+class Read(NamedTuple):
+    """A record read: its place (bytes from the file's start, plus its number in the block) and what it says.
+
+    `names` are the full URLs of its bundle that differ from `Type/id`; `resource` is null for a type not used,
+    whose name is then in `unused`.
+    """
+
+    position: int
+    resource: Resource | None
+    unused: str
+    names: dict[str, str]
+
+
+class Entry(Struct):
+    """An entry of a bundle as it stands, for bundles with a record that cannot be read."""
+
+    fullUrl: str | None = None
+    resource: msgspec.Raw | None = None
+
+
+class RawBundle(Struct):
+    """A bundle with its resources unread."""
+
+    entry: tuple[Entry, ...] = ()
+
+
+class _Damaged(Exception):
+    """Compressed data that end early or cannot be decompressed; what came before has been handed on."""
+
+
+def find_files(source: Path) -> tuple[list[SourceFile], int]:
+    """The files of FHIR records below `source` (a folder or one file), by name, and how many hold something else.
+
+    Raises SourceError when there is no such folder or it holds no file.
+    """
+    if not source.exists():
+        raise SourceError(f"There is no folder {source}. Give the folder of FHIR records to --from.")
+    paths = [source] if source.is_file() else sorted(p for p in source.rglob("*") if p.is_file())
+    paths = [path for path in paths if not path.name.startswith(".")]
+    if not paths:
+        raise SourceError(f"The folder {source} is empty. Put FHIR R4 bundles (.json) or NDJSON files there.")
+    base = source.parent if source.is_file() else source
+    found = []
+    for path in paths:
+        kind = _sniff(path)
+        if kind is not None:
+            compression, shape = kind
+            name = path.relative_to(base).as_posix()
+            found.append(SourceFile(path, name, len(found), path.stat().st_size, compression, shape))
+    return found, len(paths) - len(found)
+
+
+def _sniff(path: Path) -> tuple[Literal["plain", "gzip", "zstd"], Literal["lines", "document"]] | None:
+    """Compression and shape by content; None for a file that holds no FHIR."""
+    with path.open("rb") as file:
+        magic = file.read(4)
+    compression = next((name for start, name in _MAGIC.items() if magic.startswith(start)), "plain")
+    start = b""
+    try:
+        for chunk in _decompressed(path, compression):
+            start += chunk
+            if len(start) >= _SNIFF_BYTES:
+                break
+    except _Damaged:
+        pass
+    start = start.removeprefix(_BYTE_ORDER_MARK).lstrip()
+    if not start.startswith(b"{") or _is_export_log(start):
+        return None
+    is_whole = len(start) < _SNIFF_BYTES
+    lines = [line for line in start.split(b"\n") if line.strip()][: None if is_whole else -1]
+    # A pretty-printed document has no line that is an object by itself; NDJSON has, even with a bad line or two.
+    in_lines = len(lines) <= 1 or any(_is_json_object(line) for line in lines)
+    return compression, "lines" if in_lines else "document"  # type: ignore[return-value]
+
+
+def _is_json_object(line: bytes) -> bool:
+    try:
+        msgspec.json.decode(line, type=dict[str, msgspec.Raw])
+    except msgspec.MsgspecError:
+        return False
+    return True
+
+
+def _is_export_log(start: bytes) -> bool:
+    """Whether the file is the log of a Bulk Data export, which is NDJSON but not FHIR."""
+    first_line = start.split(b"\n", 1)[0]
+    return b'"exportId"' in first_line and b'"eventId"' in first_line
+
+
+def _decompressed(path: Path, compression: str) -> Iterator[bytes]:
+    """The file's content, piece by piece. Raises _Damaged after the last readable piece."""
+    with path.open("rb") as file:
+        if compression == "plain":
+            while chunk := file.read(_CHUNK_BYTES):
+                yield chunk
+            return
+        start: Callable = (
+            (lambda: isal_zlib.decompressobj(31))
+            if compression == "gzip"
+            else (lambda: zstandard.ZstdDecompressor().decompressobj())
+        )
+        unpacker = start()
+        while chunk := file.read(_CHUNK_BYTES):
+            while chunk:
+                if unpacker.eof:  # a further member of the same file
+                    if not chunk.strip(b"\x00"):  # padding
+                        break
+                    unpacker = start()
+                try:
+                    yield unpacker.decompress(chunk)
+                except _DAMAGE:
+                    raise _Damaged("compressed data damaged") from None
+                chunk = unpacker.unused_data if unpacker.eof else b""
+        if not unpacker.eof:
+            raise _Damaged("compressed file ends too early")
+
+
+def read_records(file: SourceFile, part: int = 0, parts: int = 1) -> Iterator[list[Read | Refused]]:
+    """The records of one part of `file`, block by block. Part k of n holds every n-th block, starting at k."""
+    if file.shape == "document":
+        yield _read_document(file)
+        return
+    for number, (offset, block, damage) in enumerate(_blocks(file)):
+        if number % parts == part:
+            found = _decode_lines(offset, block)
+            if damage:
+                found.append(Refused(offset + len(block), None, damage))
+            yield found
+
+
+def _blocks(file: SourceFile) -> Iterator[tuple[int, bytes, str]]:
+    """(offset, whole lines, why nothing follows); the last line of damaged data is dropped as cut off."""
+    held, offset = bytearray(), 0
+    damage = ""
+    try:
+        for chunk in _decompressed(file.path, file.compression):
+            held += chunk if offset or held else chunk.removeprefix(_BYTE_ORDER_MARK)
+            if len(held) >= BLOCK_BYTES and (cut := held.rfind(b"\n", len(held) - len(chunk)) + 1):
+                yield offset, bytes(held[:cut]), ""
+                offset += cut
+                del held[:cut]
+    except _Damaged as error:
+        damage = str(error)
+        del held[held.rfind(b"\n") + 1 :]
+    if held or damage:
+        yield offset, bytes(held), damage
+
+
+def _read_document(file: SourceFile) -> list[Read | Refused]:
+    try:
+        content = b"".join(_decompressed(file.path, file.compression)).removeprefix(_BYTE_ORDER_MARK)
+    except _Damaged as error:
+        return [Refused(0, None, str(error))]
+    return _decode_one(0, content)
+
+
+@cache
+def _decoder() -> msgspec.json.Decoder:
+    """Reads any resource or bundle; elements that the allow-list does not name stay unread."""
+    rules = load_rules()
+    unused = [
+        msgspec.defstruct(name, [], bases=(Struct,), tag_field="resourceType", tag=name, gc=False)
+        for name in sorted(unused_types())
+    ]
+    resources = tuple(only_allowed(resource, rules) for resource in RESOURCES)
+    any_resource = Union[(*resources, *unused)]
+    entry = msgspec.defstruct(
+        "BundleEntry", [("fullUrl", str | None, None), ("resource", any_resource | None, None)], gc=False
+    )
+    bundle = msgspec.defstruct(
+        "Bundle",
+        [("entry", tuple[entry, ...], ())],
+        tag_field="resourceType",
+        tag="Bundle",
+        gc=False,  # type: ignore[valid-type]
+    )
+    return msgspec.json.Decoder(Union[(*resources, *unused, bundle)])
+
+
+def _decode_lines(offset: int, block: bytes) -> list[Read | Refused]:
+    try:
+        resources = _decoder().decode_lines(block)
+    except msgspec.MsgspecError:
+        found: list[Read | Refused] = []
+        for line in block.split(b"\n"):
+            if line.strip():
+                found.extend(_decode_one(offset, line))
+            offset += len(line) + 1
+        return found
+    found = []
+    for index, resource in enumerate(resources):
+        found.extend(_unwrapped(offset + index, resource))
+    return found
+
+
+def _decode_one(offset: int, text: bytes) -> list[Read | Refused]:
+    """The records in one JSON document; of a bundle with a bad record, all the others."""
+    try:
+        return _unwrapped(offset, _decoder().decode(text))
+    except msgspec.MsgspecError as error:
+        if resource_type_in_bundle(text):
+            try:
+                bundle = msgspec.json.decode(text, type=RawBundle)
+            except msgspec.MsgspecError:
+                return [Refused(offset, "Bundle", reason_for(error, text))]
+            return _decode_entries(offset, text, bundle)
+        return [Refused(offset, resource_type_in(text), reason_for(error, text))]
+
+
+def resource_type_in_bundle(text: bytes) -> bool:
+    """Whether a document says that it is a Bundle, before any entry."""
+    start = text[:_SNIFF_BYTES].split(b'"entry"', 1)[0]
+    return b'"Bundle"' in start
+
+
+def _decode_entries(offset: int, text: bytes, bundle: RawBundle) -> list[Read | Refused]:
+    found: list[Read | Refused] = []
+    names: dict[str, str] = {}
+    reached = 0
+    for entry in bundle.entry:
+        if entry.resource is None:
+            continue
+        raw = bytes(entry.resource)
+        reached = max(text.find(raw, reached), reached)
+        try:
+            resource = _decoder().decode(raw)
+        except msgspec.MsgspecError as error:
+            found.append(Refused(offset + reached, resource_type_in(raw), reason_for(error, raw)))
+        else:
+            _name(entry.fullUrl, resource, names)
+            found.append(_as_read(offset + reached, resource, names))
+    return found
+
+
+def _unwrapped(offset: int, resource: Resource) -> list[Read | Refused]:
+    if type(resource).__name__ != "Bundle":
+        return [_as_read(offset, resource, _NO_NAMES)]
+    names: dict[str, str] = {}
+    found: list[Read | Refused] = []
+    for index, entry in enumerate(resource.entry):  # type: ignore[attr-defined]
+        if entry.resource is not None:
+            _name(entry.fullUrl, entry.resource, names)
+            found.append(_as_read(offset + index, entry.resource, names))
+    return found
+
+
+_NO_NAMES: dict[str, str] = {}
+
+
+def _as_read(position: int, resource: Resource, names: dict[str, str]) -> Read:
+    kind = type(resource).__name__
+    if kind in unused_types():
+        return Read(position, None, kind, names)
+    return Read(position, resource, "", names)
+
+
+def _name(full_url: str | None, resource: Resource, names: dict[str, str]) -> None:
+    """Note a full URL that is not the resource's id; a resource without an id takes it from there."""
+    if full_url is None or not full_url.startswith("urn:") or type(resource).__name__ in unused_types():
+        return
+    last = full_url.split(":", 2)[-1]
+    if resource.id is None:
+        resource.id = last
+    elif last != resource.id:
+        names[full_url] = f"{type(resource).__name__}/{resource.id}"

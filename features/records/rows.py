@@ -1,0 +1,409 @@
+"""Collecting what the records say, as de-identified rows: nothing leaves this file under its own name or date.
+
+A task (one file, or a part of one) fills a `Rows`; `events_frame` and `records_frame` hand the result over.
+"""
+
+from typing import NamedTuple
+
+import polars as pl
+
+from features.privacy.date_shift import DAY, MINUTE, draw_shift
+from features.privacy.keys import Key
+from features.privacy.pseudonyms import label, pseudonym
+from features.privacy.rules import Rules, is_standard_code
+from features.records.resources import CodeableConcept, Coding, Meta, Reference, Resource
+from features.records.times import Moment, read_moment
+
+_CACHE_LIMIT = 200_000  # entries; keeps memory flat however many patients a file holds
+
+
+class Unreadable(Exception):
+    """A record that cannot be understood; the message says why, without its content."""
+
+
+class Deferred(Exception):
+    """A record that names its patient by an identifier: readable once all patients are known."""
+
+
+class Subject(NamedTuple):
+    """A patient's pseudonym and move in time (microseconds)."""
+
+    subject_id: int
+    weeks: int
+    seconds: int
+
+
+class Rows:
+    """The records and events of one task. `aliases` maps patients' identifiers to pseudonyms, once known."""
+
+    def __init__(self, key: Key, rules: Rules, aliases: dict[int, int] | None = None) -> None:
+        self.key = key
+        self.rules = rules
+        self.aliases = aliases
+        self.found_aliases: list[tuple[str, int, int]] = []  # (kind, pseudonym of identifier, pseudonym of id)
+        self.medications: list[tuple[int, str]] = []  # (pseudonym, code)
+        self.patients: list[tuple[int, str, int, int]] = []  # (subject_id, id, weeks, seconds)
+        self.findings: dict[str, int] = {}
+        self.visit_days: dict[int, int] = {}  # true day of visits' starts -> how many; says where the data end
+        # One entry a record.
+        self._record_id: list[int] = []
+        self._resource: list[str] = []
+        self._kind: list[str] = []
+        self._position: list[int] = []
+        self._version: list[tuple[int, int]] = []
+        self._subject_id: list[int] = []
+        self._shift: list[int] = []
+        self._encounter_id: list[int | None] = []
+        self._site_id: list[int | None] = []
+        self._is_retired: list[bool] = []
+        # One entry an event.
+        self._record: list[int] = []
+        self._concept: list[int] = []
+        self._time: list[int | None] = []
+        self._known: list[int | None] = []
+        self._number: list[float | None] = []
+        self._unit: list[str | None] = []
+        self._text: list[str | None] = []
+        # Caches of what repeats.
+        self._concepts: dict[tuple[str, str | None, str | None, str | None], int] = {}
+        self._concept_codes: list[str] = []
+        self._concept_wordings: list[str | None] = []
+        self._subjects: dict[str, Subject] = {}
+        self._visits: dict[str, int] = {}
+        self._moments: dict[str, Moment | None] = {}
+        self._terminologies: dict[str | None, str] = {}
+        self._seconds = 0
+        self.names: dict[str, str] = {}  # fullUrl -> Type/id, for the bundle in hand where the two differ
+
+    # Reading a record -------------------------------------------------------------------------------------------
+
+    def begin(self, kind: str, resource: str, position: int, meta: Meta | None, subject: Subject) -> None:
+        """Start a record of `kind` about `subject`; events added from here on belong to it."""
+        self._record_id.append(pseudonym(self.key.pseudonyms, kind, resource))
+        self._resource.append(resource)
+        self._kind.append(kind)
+        self._position.append(position)
+        self._version.append(_version(meta, self))
+        self._subject_id.append(subject.subject_id)
+        self._shift.append(subject.weeks + subject.seconds)
+        self._encounter_id.append(None)
+        self._site_id.append(None)
+        self._is_retired.append(False)
+        self._seconds = subject.seconds
+
+    def size(self) -> tuple[int, int]:
+        """How many records and events there are; `cut_back` returns to it when a record turns out unreadable."""
+        return len(self._record_id), len(self._record)
+
+    def cut_back(self, size: tuple[int, int]) -> None:
+        """Forget everything added since `size`."""
+        records, events = size
+        of_records: tuple[list, ...] = (
+            self._record_id,
+            self._resource,
+            self._kind,
+            self._position,
+            self._version,
+            self._subject_id,
+            self._shift,
+            self._encounter_id,
+            self._site_id,
+            self._is_retired,
+        )
+        of_events: tuple[list, ...] = (
+            self._record,
+            self._concept,
+            self._time,
+            self._known,
+            self._number,
+            self._unit,
+            self._text,
+        )
+        for column in of_records:
+            del column[records:]
+        for column in of_events:
+            del column[events:]
+
+    def at_visit(self, encounter_id: int | None, site_id: int | None = None) -> None:
+        """Say to which visit, and for a visit to which site, the current record belongs."""
+        self._encounter_id[-1] = encounter_id
+        self._site_id[-1] = site_id
+
+    def retire(self) -> None:
+        """Mark the current record as entered in error: it withdraws all versions of itself."""
+        self._is_retired[-1] = True
+
+    def is_retired(self) -> bool:
+        """Whether the current record withdrew itself."""
+        return bool(self._is_retired) and self._is_retired[-1]
+
+    def add(
+        self,
+        concept: int,
+        time: int | None,
+        known: int | None,
+        number: float | None = None,
+        unit: str | None = None,
+        text: str | None = None,
+    ) -> None:
+        """Add an event to the current record; times as `time_of` gives them, null when the record has none."""
+        self._record.append(len(self._record_id) - 1)
+        self._concept.append(concept)
+        self._time.append(time)
+        self._known.append(known)
+        self._number.append(number)
+        self._unit.append(unit)
+        self._text.append(text)
+
+    def note(self, finding: str, count: int = 1) -> None:
+        """Count an oddity for the data profile."""
+        self.findings[finding] = self.findings.get(finding, 0) + count
+
+    # Names and dates, as they leave ------------------------------------------------------------------------------
+
+    def subject_of(self, reference: Reference | None) -> Subject:
+        """The patient a record is about. Raises Unreadable without one, Deferred for a conditional reference."""
+        if reference is None or reference.reference is None:
+            raise Unreadable("no subject")
+        text = reference.reference
+        found = self._subjects.get(text)
+        if found is None:
+            if len(self._subjects) > _CACHE_LIMIT:
+                self._subjects.clear()
+            found = self._subjects[text] = self.subject(self._subject_id_of(text))
+        return found
+
+    def _subject_id_of(self, reference: str) -> int:
+        if (identifier := identifier_in(reference)) is not None:
+            if self.aliases is None:
+                raise Deferred
+            known = self.aliases.get(pseudonym(self.key.pseudonyms, "Patient identifier", identifier))
+            if known is None:
+                raise Unreadable("subject named by an identifier that no patient has")
+            return known
+        kind, identifier = self.place_of(reference)
+        if kind not in (None, "Patient"):
+            raise Unreadable("subject is not a patient")
+        return pseudonym(self.key.pseudonyms, "Patient", identifier)
+
+    def subject(self, subject_id: int) -> Subject:
+        """A patient with the move that the key gives."""
+        return Subject(subject_id, *draw_shift(self.key.date_shift, subject_id))
+
+    def names_by_identifier(self, resource: Resource) -> bool:
+        """Whether a resource names its patient by an identifier, which a first reading cannot resolve."""
+        reference = getattr(resource, "subject", None) or getattr(resource, "patient", None)
+        return reference is not None and identifier_in(reference.reference or "") is not None
+
+    def new_patient(self, identifier: str) -> Subject:
+        """Enter a patient, for the vault."""
+        subject = self.subject(pseudonym(self.key.pseudonyms, "Patient", identifier))
+        self.patients.append((subject.subject_id, identifier, subject.weeks, subject.seconds))
+        return subject
+
+    def place_of(self, reference: str) -> tuple[str | None, str]:
+        """Resource type and id that a reference means, inside the bundle in hand or outside it."""
+        return kind_and_id(self.names.get(reference, reference))
+
+    def name_by(self, identifier: str, kind: str, pseudonym_of_id: int) -> None:
+        """Remember that `identifier` (`system|value`) is another name of a patient or site."""
+        self.found_aliases.append(
+            (kind, pseudonym(self.key.pseudonyms, f"{kind} identifier", identifier), pseudonym_of_id)
+        )
+
+    def name_site(self, identifier: str, site: str) -> None:
+        """Remember that `identifier` is another name of an organisation."""
+        self.name_by(identifier, "Organization", pseudonym(self.key.pseudonyms, "Organization", site))
+
+    def medication_id(self, reference: str) -> int:
+        """Pseudonym of a Medication resource."""
+        return pseudonym(self.key.pseudonyms, "Medication", self.place_of(reference)[1])
+
+    def name_medication(self, medication: str, concept: int | None) -> None:
+        """Remember the code of a Medication resource."""
+        if concept is not None:
+            self.medications.append((self.medication_id(medication), self.code_at(concept)))
+
+    def condition_of(self, reference: Reference | None) -> int | None:
+        """record_id of the condition that a reference names; null without one."""
+        if reference is None or reference.reference is None:
+            return None
+        return pseudonym(self.key.pseudonyms, "Condition", self.place_of(reference.reference)[1])
+
+    def saw_visit(self, start: str | None) -> None:
+        """Count a visit's start on its true day; a count by day over all patients names nobody."""
+        if (moment := self.moment(start)) is None:
+            return
+        day = moment.first // DAY
+        self.visit_days[day] = self.visit_days.get(day, 0) + 1
+
+    def visit_of(self, *references: Reference | None) -> int | None:
+        """Pseudonym of the visit that the first reference present names; null without one."""
+        for reference in references:
+            if reference is not None and reference.reference is not None:
+                return self.visit(reference.reference)
+        return None
+
+    def visit(self, text: str) -> int | None:
+        """Pseudonym of a visit; null for references that only a server could resolve."""
+        found = self._visits.get(text)
+        if found is None:
+            if identifier_in(text) is not None:
+                self.note("visit_named_by_identifier")
+                return None
+            if len(self._visits) > _CACHE_LIMIT:
+                self._visits.clear()
+            found = self._visits[text] = pseudonym(self.key.pseudonyms, "Encounter", self.place_of(text)[1])
+        return found
+
+    def site_of(self, reference: Reference | None) -> int | None:
+        """Pseudonym of an organisation; one named by an identifier gets that identifier's, mapped later."""
+        if reference is None or reference.reference is None:
+            return None
+        identifier = identifier_in(reference.reference)
+        if identifier is not None:
+            return pseudonym(self.key.pseudonyms, "Organization identifier", identifier)
+        return pseudonym(self.key.pseudonyms, "Organization", self.place_of(reference.reference)[1])
+
+    def moment(self, text: str | None) -> Moment | None:
+        """Read a FHIR date. Raises Unreadable when it is none."""
+        if text is None:
+            return None
+        if text in self._moments:
+            found = self._moments[text]
+        else:
+            if len(self._moments) > _CACHE_LIMIT:
+                self._moments.clear()
+            found = self._moments[text] = read_moment(text)
+        if found is None:
+            raise Unreadable("a date that is not a FHIR date")
+        return found
+
+    def earliest(self, *texts: str | None) -> int | None:
+        """First moment that the first date present may mean, ready for the current subject's move."""
+        for text in texts:
+            if text is not None and (found := self.moment(text)):
+                # What has no time of day moves by whole weeks alone (features/privacy/date_shift.py).
+                return found.first if found.has_time else found.first - self._seconds
+        return None
+
+    def latest(self, *texts: str | None) -> int | None:
+        """Last moment that the first date present may mean: nothing is known before it is certain."""
+        for text in texts:
+            if text is not None and (found := self.moment(text)):
+                return found.last if found.has_time else found.last - self._seconds
+        return None
+
+    def concept_of(self, concept: CodeableConcept | None, prefix: str = "") -> int | None:
+        """The code that a concept stands for: its first coding in a known terminology, else its first coding."""
+        if concept is None:
+            return None
+        first: Coding | None = None
+        for coding in concept.coding:
+            if coding.code is not None:
+                if coding.system in self.rules.terminologies:
+                    return self.coding(coding, prefix)
+                first = first or coding
+        return None if first is None else self.coding(first, prefix)
+
+    def coding(self, coding: Coding, prefix: str = "") -> int:
+        """The number, in this task, of a code with its wording."""
+        key = (prefix, coding.system, coding.code, coding.display)
+        found = self._concepts.get(key)
+        if found is None:
+            found = self._new_concept(key, *self._spelt(coding, prefix))
+        return found
+
+    def plain(self, code: str) -> int:
+        """The number, in this task, of one of our own codes, such as MEDS_BIRTH."""
+        key = (code, None, None, None)
+        found = self._concepts.get(key)
+        return self._new_concept(key, code, None) if found is None else found
+
+    def code_at(self, concept: int) -> str:
+        """The spelling, SYSTEM//code, of a concept of this task."""
+        return self._concept_codes[concept]
+
+    def _new_concept(
+        self, key: tuple[str, str | None, str | None, str | None], code: str, wording: str | None
+    ) -> int:
+        self._concepts[key] = len(self._concept_codes)
+        self._concept_codes.append(code)
+        self._concept_wordings.append(wording)
+        return len(self._concept_codes) - 1
+
+    def _spelt(self, coding: Coding, prefix: str) -> tuple[str, str | None]:
+        terminology = self.rules.terminologies.get(coding.system or "")
+        code = coding.code or ""
+        if terminology is not None and is_standard_code(code):
+            return f"{prefix}{terminology}//{code}", coding.display
+        # A local code may be anything, a name too; it leaves as a pseudonym until its system is on the list.
+        self.note("local_codes")
+        system = label(self.key.pseudonyms, "LOCAL", coding.system or "")
+        return f"{prefix}{system}//{label(self.key.pseudonyms, 'code', code)}", None
+
+    # Handing over ------------------------------------------------------------------------------------------------
+
+    def records_frame(self, file: int) -> pl.DataFrame:
+        """One row a record: record_id, subject_id, kind, file, position, version, is_retired, resource."""
+        return pl.DataFrame(
+            {
+                "record_id": pl.Series(self._record_id, dtype=pl.Int64),
+                "subject_id": pl.Series(self._subject_id, dtype=pl.Int64),
+                "kind": pl.Series(self._kind, dtype=pl.String),
+                "file": pl.repeat(file, len(self._record_id), dtype=pl.Int64, eager=True),
+                "position": pl.Series(self._position, dtype=pl.Int64),
+                "version_time": pl.Series([time for time, _ in self._version], dtype=pl.Int64),
+                "version_number": pl.Series([number for _, number in self._version], dtype=pl.Int64),
+                "is_retired": pl.Series(self._is_retired, dtype=pl.Boolean),
+                "resource": pl.Series(self._resource, dtype=pl.String),
+            }
+        )
+
+    def events_frame(self) -> pl.DataFrame:
+        """One row an event, dates moved and cut to the minute.
+
+        Columns: record (row in `records_frame`), encounter_id, site_id, time, known_time, code, wording,
+        numeric_value, unit, text_value. Times are null where the record gives none.
+        """
+        record = pl.Series("record", self._record, dtype=pl.UInt32)
+        concept = pl.Series(self._concept, dtype=pl.UInt32)
+        shift = pl.Series(self._shift, dtype=pl.Int64).gather(record)
+        time = pl.Series(self._time, dtype=pl.Int64) + shift
+        known = pl.Series(self._known, dtype=pl.Int64) + shift
+        return pl.DataFrame(
+            {
+                "record": record,
+                "encounter_id": pl.Series(self._encounter_id, dtype=pl.Int64).gather(record),
+                "site_id": pl.Series(self._site_id, dtype=pl.Int64).gather(record),
+                "time": (time // MINUTE * MINUTE).cast(pl.Datetime("us")),
+                "known_time": (known // MINUTE * MINUTE).cast(pl.Datetime("us")),
+                "code": pl.Series(self._concept_codes, dtype=pl.String).gather(concept),
+                "wording": pl.Series(self._concept_wordings, dtype=pl.String).gather(concept),
+                "numeric_value": pl.Series(self._number, dtype=pl.Float64),
+                "unit": pl.Series(self._unit, dtype=pl.String),
+                "text_value": pl.Series(self._text, dtype=pl.String),
+            }
+        )
+
+
+def kind_and_id(reference: str) -> tuple[str | None, str]:
+    """Resource type (null when the form does not say) and id behind `Type/id`, an absolute URL, or `urn:uuid:`."""
+    if reference.startswith(("urn:uuid:", "urn:oid:")):
+        return None, reference.split(":", 2)[2]
+    parts = reference.split("/_history/", maxsplit=1)[0].rstrip("/").split("/")
+    return (parts[-2] if len(parts) > 1 else None), parts[-1]
+
+
+def identifier_in(reference: str) -> str | None:
+    """`system|value` of a conditional reference such as `Organization?identifier=system|value`."""
+    _, found, query = reference.partition("?identifier=")
+    return query if found else None
+
+
+def _version(meta: Meta | None, rows: Rows) -> tuple[int, int]:
+    if meta is None:
+        return 0, 0
+    number = meta.versionId or "0"
+    time = rows.moment(meta.lastUpdated)
+    return (time.last if time else 0), (int(number) if number.isdecimal() else 0)

@@ -1,0 +1,76 @@
+"""Choices that change results: read from study.toml, frozen, saved beside each model."""
+
+import tomllib
+from datetime import date
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from features.errors import SequelaError
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RecordSettings(_Settings):
+    """How records are read."""
+
+    quarantine_share_limit: float = Field(
+        0.05, ge=0, le=1, description="A file with a larger share of unreadable records stops the run."
+    )
+    quarantine_records_allowed: int = Field(
+        20, ge=0, description="Up to this many unreadable records never stop a file, whatever their share."
+    )
+    longest_visit_days: int = Field(60, gt=0, description="A longer visit's end is not believed.")
+    longest_stay_days: int = Field(365, gt=0, description="A longer hospital stay's end is not believed.")
+
+
+class ObservationSettings(_Settings):
+    """When the source really records people."""
+
+    data_end: date | None = Field(None, description="Last day the source covers; found in the data when absent.")
+    starts: Literal["auto", "window", "first_contact"] = Field(
+        "auto",
+        description="window: everybody is observed from one calendar day on (Synthea); "
+        "first_contact: each person from the first contact on; auto: window when Synthea made the records.",
+    )
+
+
+class SplitSettings(_Settings):
+    """Shares of the patients."""
+
+    train: float = Field(0.60, gt=0, lt=1)
+    tuning: float = Field(0.20, gt=0, lt=1)
+    held_out: float = Field(0.20, gt=0, lt=1)
+
+
+class StudySettings(_Settings):
+    """Every choice of a study that changes its results."""
+
+    seed: int = Field(20_260_101, ge=0, description="Start of every random draw.")
+    lookback_days: int = Field(
+        730, gt=0, description="How far back events count; fixed, so no record length leaks."
+    )
+    smallest_cell: int = Field(11, ge=1, description="Counts of people below this are never shown in reports.")
+    bootstrap_resamples: int = Field(1_000, ge=20, description="Resamples of patients behind each interval.")
+    fewest_subjects_with_event: int = Field(
+        10, ge=2, description="A task needs this many train patients with, and without, the outcome."
+    )
+    fewest_judging_subjects_with_event: int = Field(
+        5, ge=1, description="The same for tuning and for held-out patients."
+    )
+    records: RecordSettings = RecordSettings()
+    observation: ObservationSettings = ObservationSettings()
+    splits: SplitSettings = SplitSettings()
+
+
+def load_settings(path: Path | None = None) -> StudySettings:
+    """Read a study file; the defaults when `path` is None. Raises SequelaError that lists what is wrong in it."""
+    if path is None:
+        return StudySettings()
+    try:
+        return StudySettings.model_validate(tomllib.loads(path.read_text()))
+    except (tomllib.TOMLDecodeError, ValidationError, OSError) as error:
+        raise SequelaError(f"The study file {path.name} cannot be used: {error}") from error

@@ -1,0 +1,264 @@
+"""The contract of every table: columns, types, units, null rules. Checked whenever a table is written.
+
+Times in these tables are the shifted, de-identified ones unless a column says otherwise.
+"""
+
+from collections.abc import Callable
+
+import dataframely as dy
+import polars as pl
+
+from features.errors import TableError
+
+SPLITS = ("train", "tuning", "held_out")
+STATES = ("event", "none", "censored", "died_first")
+BIRTH = "MEDS_BIRTH"
+DEATH = "MEDS_DEATH"
+
+
+def _one_of(values: list[str]) -> Callable[[pl.Expr], pl.Expr]:
+    return lambda column: column.is_in(values)
+
+
+class Events(dy.Schema):
+    """One row per fact in a patient's record, with two times; a MEDS 0.4 dataset with extra columns."""
+
+    subject_id = dy.Int64(description="Keyed pseudonym of the patient.")
+    time = dy.Datetime(time_unit="us", nullable=True, description="When it happened; null for static facts.")
+    known_time = dy.Datetime(
+        time_unit="us",
+        nullable=True,
+        description="When it stood in the record; never before time; null when time is.",
+    )
+    code = dy.String(description="What it is, as SYSTEM//code.")
+    numeric_value = dy.Float32(nullable=True, description="Measured value, in `unit`; null when not a number.")
+    unit = dy.String(nullable=True, description="UCUM unit after harmonisation; null when the value has none.")
+    text_value = dy.String(nullable=True, description="Coded answer; never free text.")
+    encounter_id = dy.Int64(nullable=True, description="Pseudonym of the visit it belongs to.")
+    site_id = dy.Int64(nullable=True, description="Pseudonym of the organisation that provided the visit.")
+    record_id = dy.Int64(description="Pseudonym of the source resource; the vault leads back.")
+
+
+class SubjectSplits(dy.Schema):
+    """Which part of the study each patient belongs to, drawn by keyed hash."""
+
+    subject_id = dy.Int64(primary_key=True, description="Keyed pseudonym of the patient.")
+    split = dy.String(check=_one_of(list(SPLITS)), description="train, tuning or held_out.")
+
+
+class Codes(dy.Schema):
+    """Every code met, with the wording met first and how often it occurs."""
+
+    code = dy.String(primary_key=True, description="SYSTEM//code, as in events.")
+    description = dy.String(nullable=True, description="Commonest wording of a standard code; null when none came.")
+    parent_codes = dy.List(dy.String(), nullable=True, description="Code groups it belongs to.")
+    events = dy.Int64(description="Events with this code.")
+    subjects = dy.Int64(description="Patients with this code.")
+    wordings = dy.Int32(description="How many different wordings the source used; above 1 deserves a look.")
+
+
+class Quarantine(dy.Schema):
+    """Records that could not be read, with where they lie and why; never their content."""
+
+    file = dy.String(description="File name when it holds only FHIR words, else a pseudonym (`sequela vault`).")
+    offset = dy.Int64(description="Byte where the record starts, in the decompressed file.")
+    resource_type = dy.String(nullable=True, description="FHIR resource type; null when it could not be told.")
+    reason = dy.String(description="Why it was refused, in words without content of the record.")
+
+
+class RecordCounts(dy.Schema):
+    """What became of every record read: used + ignored + quarantined is all of them."""
+
+    resource_type = dy.String(description="FHIR resource type; 'unknown' when it could not be told.")
+    outcome = dy.String(check=_one_of(["used", "ignored", "quarantined"]), description="What became of the records.")
+    reason = dy.String(description="Why, for ignored and quarantined; empty for used.")
+    records = dy.Int64(min=1, description="How many.")
+
+
+class DataProfile(dy.Schema):
+    """Oddities of the source that were handled, counted."""
+
+    finding = dy.String(primary_key=True, description="Short name of the oddity or fact.")
+    count = dy.Int64(description="How many events, records or patients.")
+    unit = dy.String(
+        check=_one_of(["records", "events", "patients", "codes", "files"]), description="What was counted."
+    )
+    handling = dy.String(description="What was done about it.")
+
+
+class Dataset(dy.Schema):
+    """One row: what was read, for the steps that need to know the source."""
+
+    source_kind = dy.String(description="synthea, fhir or example.")
+    data_version = dy.String(description="Digest of the dataset.")
+    subjects = dy.Int64(description="Patients.")
+    events = dy.Int64(description="Events in all timelines.")
+    records = dy.Int64(description="Records that the reader saw go past.")
+
+
+class StudyDays(dy.Schema):
+    """One row: the true days between which the source observes anybody. Not in the warehouse."""
+
+    first_day = dy.Date(description="First true day on which somebody is observed.")
+    last_day = dy.Date(description="Last true day that the source covers.")
+
+
+class ObservationPeriods(dy.Schema):
+    """When the source really records each person. Kept out of the warehouse: ends would betray the date shift."""
+
+    subject_id = dy.Int64(primary_key=True, description="Keyed pseudonym of the patient.")
+    start = dy.Datetime(time_unit="us", description="First moment from which nothing is missing by design.")
+    end = dy.Datetime(time_unit="us", description="Death, or the last moment the source covers this person.")
+    covered_until = dy.Datetime(
+        time_unit="us", description="Last moment the source covers, whether or not the person lived to see it."
+    )
+    calendar_year_start = dy.Int32(description="True calendar year of `start`.")
+
+
+class Labels(dy.Schema):
+    """What followed each prediction time, for each task."""
+
+    subject_id = dy.Int64(primary_key=True, description="Keyed pseudonym of the patient.")
+    prediction_time = dy.Datetime(time_unit="us", primary_key=True, description="The moment of the forecast.")
+    task = dy.String(primary_key=True, description="Name of the task.")
+    horizon_days = dy.Int32(primary_key=True, min=1, description="How far ahead the outcome is asked for, days.")
+    split = dy.String(check=_one_of(list(SPLITS)), description="The patient's part of the study.")
+    state = dy.String(
+        check=_one_of(list(STATES)),
+        description="event, none (followed to the horizon), censored, died_first.",
+    )
+    time_to_event_days = dy.Float32(description="Days to the outcome, death, end of follow-up or horizon.")
+
+
+class FeatureKeys(dy.Schema):
+    """The keys of the feature table; its other columns are Float32 and listed in `feature_definitions`."""
+
+    subject_id = dy.Int64(primary_key=True, description="Keyed pseudonym of the patient.")
+    prediction_time = dy.Datetime(time_unit="us", primary_key=True, description="The moment of the forecast.")
+
+
+class FeatureDefinitions(dy.Schema):
+    """The dictionary of the feature table: one row per column."""
+
+    feature = dy.String(primary_key=True, description="Column name in the feature table.")
+    description = dy.String(description="What it says, in words.")
+    unit = dy.String(nullable=True, description="Unit of the column; null for counts and flags.")
+    kind = dy.String(description="demographic, state, count, utilisation or value.")
+    statistic = dy.String(description="How it is computed: count, is_present, last, mean, slope, days_since, …")
+    codes = dy.List(
+        dy.String(),
+        description="The event codes it reads; one ending in * stands for all that begin so; empty for demographics.",
+    )
+    window_days = dy.Int32(nullable=True, description="Look-back window; null for states and demographics.")
+
+
+class Predictions(dy.Schema):
+    """Each model's forecast for every row of the tuning and held-out patients."""
+
+    subject_id = dy.Int64(description="Keyed pseudonym of the patient.")
+    prediction_time = dy.Datetime(time_unit="us", description="The moment of the forecast.")
+    task = dy.String(description="Name of the task.")
+    horizon_days = dy.Int32(description="Horizon, days.")
+    split = dy.String(check=_one_of(["tuning", "held_out"]), description="The patient's part of the study.")
+    model = dy.String(description="Rung of the ladder.")
+    score = dy.Float64(description="Uncalibrated log-odds; ranks are taken on this.")
+    risk = dy.Float64(min=0, max=1, description="Calibrated probability.")
+    is_event = dy.Bool(description="The outcome happened within the horizon.")
+
+
+class Evaluations(dy.Schema):
+    """How well each model did on held-out patients; intervals are 95 %, by bootstrap of patients."""
+
+    task = dy.String(primary_key=True, description="Name of the task.")
+    horizon_days = dy.Int32(primary_key=True, description="Horizon, days.")
+    model = dy.String(primary_key=True, description="Rung of the ladder.")
+    is_released = dy.Bool(description="The model chosen on tuning patients to give the risk scores.")
+    rows = dy.Int64(description="Held-out prediction times with known outcome.")
+    subjects = dy.Int64(description="Held-out patients.")
+    events = dy.Int64(description="Held-out prediction times with the outcome.")
+    auroc = dy.Float64(description="Area under the ROC curve.")
+    auroc_low = dy.Float64(description="Lower end of its interval.")
+    auroc_high = dy.Float64(description="Upper end of its interval.")
+    auprc = dy.Float64(description="Area under the precision-recall curve; compare with events / rows.")
+    brier = dy.Float64(description="Mean squared error of the probability.")
+    calibration_slope = dy.Float64(nullable=True, description="1 is right; null when it cannot be fitted.")
+    calibration_intercept = dy.Float64(nullable=True, description="0 is right; null when it cannot be fitted.")
+    observed_expected = dy.Float64(nullable=True, description="Outcomes observed over outcomes forecast.")
+    threshold = dy.Float64(description="Risk at or above which a patient is flagged; Youden's, on tuning patients.")
+    true_positives = dy.Int64(description="Flagged, had the outcome.")
+    false_positives = dy.Int64(description="Flagged, did not.")
+    true_negatives = dy.Int64(description="Not flagged, did not.")
+    false_negatives = dy.Int64(description="Not flagged, had the outcome.")
+    accuracy = dy.Float64(description="Share classified rightly.")
+    majority_accuracy = dy.Float64(description="Accuracy of always saying the commoner answer.")
+    sensitivity = dy.Float64(description="Share of outcomes flagged.")
+    sensitivity_low = dy.Float64(description="Lower end of its interval.")
+    sensitivity_high = dy.Float64(description="Upper end of its interval.")
+    specificity = dy.Float64(description="Share of non-outcomes not flagged.")
+    specificity_low = dy.Float64(description="Lower end of its interval.")
+    specificity_high = dy.Float64(description="Upper end of its interval.")
+    positive_predictive_value = dy.Float64(nullable=True, description="Share of the flagged with the outcome.")
+
+
+class SkippedTasks(dy.Schema):
+    """Tasks that these records cannot answer, and why."""
+
+    task = dy.String(primary_key=True, description="Name of the task.")
+    reason = dy.String(description="What is missing, in words.")
+
+
+class RiskScores(dy.Schema):
+    """Each eligible patient's risk on one real day. Carries no shifted time: that would betray the shift."""
+
+    as_of = dy.Date(primary_key=True, description="The real day; everything known by its end was used.")
+    subject_id = dy.Int64(primary_key=True, description="Keyed pseudonym of the patient.")
+    task = dy.String(primary_key=True, description="Name of the task.")
+    horizon_days = dy.Int32(primary_key=True, description="Horizon, days.")
+    risk = dy.Float64(min=0, max=1, description="Calibrated probability of the outcome within the horizon.")
+    risk_low = dy.Float64(min=0, max=1, description="Lower end of its 95 % interval.")
+    risk_high = dy.Float64(min=0, max=1, description="Upper end of its 95 % interval.")
+    model = dy.String(description="Rung of the ladder that gave it.")
+    model_version = dy.String(description="Digest of the saved model.")
+    data_version = dy.String(description="Digest of the dataset that was scored.")
+    reasons = dy.List(
+        dy.Struct(
+            {
+                "label": dy.String(),
+                "contribution": dy.Float64(),
+                "record_ids": dy.List(dy.Int64()),
+            }
+        ),
+        description="Largest contributions first: words, log-odds added or taken, the records behind it.",
+    )
+
+
+def checked(table: pl.DataFrame, schema: type[dy.Schema]) -> pl.DataFrame:
+    """Return `table` if it keeps the contract of `schema`, columns in the contract's order.
+
+    Raises TableError that names the table and the broken rules with the number of rows.
+    """
+    missing = set(schema.column_names()) - set(table.columns)
+    extra = set(table.columns) - set(schema.column_names())
+    if missing or extra:
+        raise TableError(
+            f"Table {schema.__name__}: missing columns {sorted(missing)}, unexpected columns {sorted(extra)}. "
+            "Change features/tables.py together with the code that writes the table."
+        )
+    table = table.select(schema.column_names())
+    wrong = {
+        name: (table.schema[name], column.dtype)
+        for name, column in schema.columns().items()
+        if table.schema[name] != column.dtype
+    }
+    if wrong:
+        raise TableError(f"Table {schema.__name__}: column types differ from the contract: {wrong}.")
+    _, failures = schema.filter(table)
+    if counts := failures.counts():
+        broken = ", ".join(f"{rule} ({rows:,} rows)" for rule, rows in counts.items())
+        raise TableError(f"Table {schema.__name__} breaks its contract: {broken}.")
+    return table
+
+
+def empty(schema: type[dy.Schema]) -> pl.DataFrame:
+    """A table of `schema` with no rows."""
+    return pl.DataFrame(schema={name: column.dtype for name, column in schema.columns().items()})
