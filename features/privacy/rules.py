@@ -57,6 +57,7 @@ def only_allowed(struct: type[Struct], rules: Rules) -> type[Struct]:
     return msgspec.defstruct(
         struct.__name__,
         [(field.name, field.type, field.default) for field in fields],
+        bases=(struct.__bases__[0],),
         rename={
             field.name: field.encode_name if field.encode_name in allowed else f"{_UNREADABLE} {field.name}"
             for field in fields

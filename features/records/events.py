@@ -7,6 +7,7 @@ is missing stays null here and is taken from the visit in `features/timelines.py
 
 from collections.abc import Callable
 
+from features.privacy.pseudonyms import pseudonym
 from features.records import resources as fhir
 from features.records.rows import Rows, Subject, Unreadable
 from features.tables import BIRTH, DEATH
@@ -53,6 +54,8 @@ VISIT_CLASSES = {
     "virtual": "VR",
 }
 
+_NO_PERIOD = fhir.Period()
+
 # Marks of `features/timelines.py`, never events: which conditions are discharge diagnoses.
 DISCHARGE_DIAGNOSIS = "_DISCHARGE_DIAGNOSIS//"
 MEDICATION = "_MEDICATION//"
@@ -89,7 +92,7 @@ def encounter(record: fhir.Encounter, _subject: Subject, rows: Rows) -> str | No
     if record.status in ("planned", "cancelled"):
         return NOT_DONE
     rows.at_visit(rows.visit(record.id or ""), rows.site_of(record.serviceProvider))
-    period = record.period or fhir.Period()
+    period = record.period or _NO_PERIOD
     start, end = rows.earliest(period.start), rows.latest(period.end)
     if start is None:
         return NO_DATE
@@ -137,7 +140,7 @@ def observation(record: fhir.Observation, _subject: Subject, rows: Rows) -> str 
     if record.status == "cancelled":
         return NOT_DONE
     rows.at_visit(rows.visit_of(record.encounter, record.context))
-    period = record.effectivePeriod or fhir.Period()
+    period = record.effectivePeriod or _NO_PERIOD
     time = rows.earliest(record.effectiveDateTime, record.effectiveInstant, period.start, record.issued)
     known = rows.latest(record.issued, period.end, record.effectiveDateTime, record.effectiveInstant, period.start)
     missing = _value(record, time, known, rows)
@@ -153,9 +156,7 @@ def observation(record: fhir.Observation, _subject: Subject, rows: Rows) -> str 
     return None if given else missing
 
 
-def _value(
-    record: fhir.Observation | fhir.Component, time: int | None, known: int | None, rows: Rows
-) -> str | None:
+def _value(record: fhir.Observation | fhir.Component, time: int | None, known: int | None, rows: Rows) -> str | None:
     concept = rows.concept_of(record.code)
     if concept is None:
         return NO_CODE
@@ -186,7 +187,7 @@ def procedure(record: fhir.Procedure, _subject: Subject, rows: Rows) -> str | No
     """Something done, from its start, known at its end."""
     if record.status in _NOT_DONE:
         return NOT_DONE
-    period = record.performedPeriod or fhir.Period()
+    period = record.performedPeriod or _NO_PERIOD
     rows.at_visit(rows.visit_of(record.encounter, record.context))
     return _single(
         rows,
@@ -205,7 +206,7 @@ def medication_administration(record: fhir.MedicationAdministration, _subject: S
     """A dose given."""
     if record.status in _NOT_DONE:
         return NOT_DONE
-    period = record.effectivePeriod or fhir.Period()
+    period = record.effectivePeriod or _NO_PERIOD
     return _medicine(
         record,
         rows,
@@ -219,7 +220,7 @@ def medication_statement(record: fhir.MedicationStatement, _subject: Subject, ro
     """A medicine the patient is said to take, known when it was said."""
     if record.status in _NOT_DONE:
         return NOT_DONE
-    period = record.effectivePeriod or fhir.Period()
+    period = record.effectivePeriod or _NO_PERIOD
     return _medicine(
         record,
         rows,
@@ -256,9 +257,7 @@ def immunization(record: fhir.Immunization, _subject: Subject, rows: Rows) -> st
         return NOT_DONE
     given = record.occurrenceDateTime or record.date
     rows.at_visit(rows.visit_of(record.encounter, record.context))
-    return _single(
-        rows, rows.concept_of(record.vaccineCode), rows.earliest(given), rows.latest(record.recorded, given)
-    )
+    return _single(rows, rows.concept_of(record.vaccineCode), rows.earliest(given), rows.latest(record.recorded, given))
 
 
 def allergy_intolerance(record: fhir.AllergyIntolerance, _subject: Subject, rows: Rows) -> str | None:
@@ -279,7 +278,7 @@ def diagnostic_report(record: fhir.DiagnosticReport, _subject: Subject, rows: Ro
     """That a report was made; its text is never read, its values come as Observations."""
     if record.status == "cancelled":
         return NOT_DONE
-    period = record.effectivePeriod or fhir.Period()
+    period = record.effectivePeriod or _NO_PERIOD
     rows.at_visit(rows.visit_of(record.encounter, record.context))
     return _single(
         rows,
@@ -332,16 +331,9 @@ def _single(rows: Rows, concept: int | None, time: int | None, known: int | None
 
 
 def _has_code(concept: str | fhir.CodeableConcept | None, code: str) -> bool:
-    if isinstance(concept, str) or concept is None:
+    if concept is None or isinstance(concept, str):
         return concept == code
     return any(coding.code == code for coding in concept.coding)
-
-
-def is_in_error(record: fhir.Resource) -> bool:
-    """Whether the record withdraws itself."""
-    return getattr(record, "status", None) == _IN_ERROR or _has_code(
-        getattr(record, "verificationStatus", None), _IN_ERROR
-    )
 
 
 Reader = Callable[..., str | None]
@@ -364,28 +356,64 @@ READERS: dict[str, Reader] = {
 }
 
 
+# Where a resource names its patient, and where it says that it was entered in error.
+_SUBJECT = dict.fromkeys(READERS, "subject") | dict.fromkeys(
+    ("Immunization", "AllergyIntolerance", "Device"), "patient"
+)
+_VERIFIED = {"Condition", "AllergyIntolerance"}
+
+
 def read_record(record: fhir.Resource, position: int, rows: Rows) -> str | None:
     """Add what `record` says to `rows`; returns why it gives no event, null when it gives some.
 
     Raises Unreadable when it cannot be understood, Deferred when its patient is not known yet.
     """
     kind = type(record).__name__
-    if record.id is None:
+    resource = record.id
+    if resource is None:
         raise Unreadable("no id")
+    reader = READERS.get(kind)
+    if reader is None:
+        return _name(record, kind, resource, rows)
+    subject = rows.new_patient(resource) if kind == "Patient" else rows.subject_of(subject_reference(record, kind))
+    rows.begin(pseudonym(rows.key.pseudonyms, kind, resource), subject)
+    before = rows.count()
+    try:
+        if _is_in_error(record, kind):
+            rows.finish(kind, resource, position, record.meta, is_retired=True)
+            return None
+        reason = reader(record, subject, rows)
+    except Unreadable:
+        rows.cut_back(before)
+        raise
+    if reason is None:
+        rows.finish(kind, resource, position, record.meta, is_retired=False)
+    else:
+        rows.cut_back(before)
+    return reason
+
+
+def subject_reference(record: fhir.Resource, kind: str) -> fhir.Reference | None:
+    """The reference to the patient a record is about; null for the kinds that have none."""
+    if kind not in _SUBJECT:
+        return None
+    found: fhir.Reference | None = getattr(record, _SUBJECT[kind], None)
+    if found is None and kind == "ImagingStudy":
+        found = getattr(record, "patient", None)
+    return found
+
+
+def _is_in_error(record: fhir.Resource, kind: str) -> bool:
+    if kind in _VERIFIED:
+        return _has_code(record.verificationStatus, _IN_ERROR)  # type: ignore[attr-defined]
+    return kind != "Patient" and record.status == _IN_ERROR  # type: ignore[attr-defined]
+
+
+def _name(record: fhir.Resource, kind: str, resource: str, rows: Rows) -> str:
+    """Note what an organisation or a medicine is called, for the records that refer to it."""
     if kind == "Organization":
         for identifier in record.identifier:  # type: ignore[attr-defined]
-            rows.name_site(f"{identifier.system or ''}|{identifier.value}", record.id)
+            rows.name_site(f"{identifier.system or ''}|{identifier.value}", resource)
         return NAMES_SITE
-    if kind == "Medication":
-        rows.name_medication(record.id, rows.concept_of(record.code))  # type: ignore[attr-defined]
-        return NAMES_MEDICINE
-    if kind == "Patient":
-        subject = rows.new_patient(record.id)
-    else:
-        reference = getattr(record, "subject", None) or getattr(record, "patient", None)
-        subject = rows.subject_of(reference)
-    rows.begin(kind, record.id, position, record.meta, subject)
-    if is_in_error(record):
-        rows.retire()
-        return IN_ERROR
-    return READERS[kind](record, subject, rows)
+    rows.name_medication(resource, rows.concept_of(record.code))  # type: ignore[attr-defined]
+    return NAMES_MEDICINE

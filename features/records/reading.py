@@ -1,10 +1,11 @@
 """From files to typed resources: bundles of any kind and NDJSON, plain, gzip or zstd, told apart by content."""
 
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal, NamedTuple, Union
 
 import msgspec
@@ -44,24 +45,24 @@ class Refused(NamedTuple):
     reason: str
 
 
-class Read(NamedTuple):
-    """A record read: its place (bytes from the file's start, plus its number in the block) and what it says.
+class Block(NamedTuple):
+    """Records read together, their positions (bytes from the file's start, plus a number in the block), and the
+    refused ones.
 
-    `names` are the full URLs of its bundle that differ from `Type/id`; `resource` is null for a type not used,
-    whose name is then in `unused`.
+    `names` are the full URLs of their bundle that differ from `Type/id`.
     """
 
-    position: int
-    resource: Resource | None
-    unused: str
-    names: dict[str, str]
+    resources: Sequence[Struct]
+    positions: Sequence[int]
+    refused: Sequence[Refused] = ()
+    names: Mapping[str, str] = MappingProxyType({})
 
 
 class Entry(Struct):
     """An entry of a bundle as it stands, for bundles with a record that cannot be read."""
 
     fullUrl: str | None = None
-    resource: msgspec.Raw | None = None
+    resource: msgspec.Raw = msgspec.Raw()
 
 
 class RawBundle(Struct):
@@ -112,10 +113,10 @@ def _sniff(path: Path) -> tuple[Literal["plain", "gzip", "zstd"], Literal["lines
     start = start.removeprefix(_BYTE_ORDER_MARK).lstrip()
     if not start.startswith(b"{") or _is_export_log(start):
         return None
-    is_whole = len(start) < _SNIFF_BYTES
-    lines = [line for line in start.split(b"\n") if line.strip()][: None if is_whole else -1]
     # A pretty-printed document has no line that is an object by itself; NDJSON has, even with a bad line or two.
-    in_lines = len(lines) <= 1 or any(_is_json_object(line) for line in lines)
+    lines = start[:_SNIFF_BYTES].split(b"\n")
+    in_lines = len(lines) == 1 or any(line.startswith(b"{") and _is_json_object(line) for line in lines)
+    in_lines = in_lines or not any(line.strip() for line in lines[1:])
     return compression, "lines" if in_lines else "document"  # type: ignore[return-value]
 
 
@@ -161,20 +162,25 @@ def _decompressed(path: Path, compression: str) -> Iterator[bytes]:
             raise _Damaged("compressed file ends too early")
 
 
-def read_records(file: SourceFile, part: int = 0, parts: int = 1) -> Iterator[list[Read | Refused]]:
-    """The records of one part of `file`, block by block. Part k of n holds every n-th block, starting at k."""
+def raw_text(file: SourceFile) -> Iterator[bytes]:
+    """The decompressed content of a file, piece by piece, undamaged."""
+    return _decompressed(file.path, file.compression)
+
+
+def read_records(file: SourceFile, part: int = 0, parts: int = 1) -> Iterator[tuple[int, Iterator[Block]]]:
+    """The records of one part of `file`, by stretch of text: its size in bytes, and what is in it.
+
+    Part k of n holds every n-th stretch, starting at k.
+    """
     if file.shape == "document":
-        yield _read_document(file)
+        yield file.size, iter([_read_document(file)])
         return
-    for number, (offset, block, damage) in enumerate(_blocks(file)):
+    for number, (offset, text, damage) in enumerate(_stretches(file)):
         if number % parts == part:
-            found = _decode_lines(offset, block)
-            if damage:
-                found.append(Refused(offset + len(block), None, damage))
-            yield found
+            yield len(text), _decode_lines(offset, text, damage)
 
 
-def _blocks(file: SourceFile) -> Iterator[tuple[int, bytes, str]]:
+def _stretches(file: SourceFile) -> Iterator[tuple[int, bytes, str]]:
     """(offset, whole lines, why nothing follows); the last line of damaged data is dropped as cut off."""
     held, offset = bytearray(), 0
     damage = ""
@@ -192,11 +198,11 @@ def _blocks(file: SourceFile) -> Iterator[tuple[int, bytes, str]]:
         yield offset, bytes(held), damage
 
 
-def _read_document(file: SourceFile) -> list[Read | Refused]:
+def _read_document(file: SourceFile) -> Block:
     try:
         content = b"".join(_decompressed(file.path, file.compression)).removeprefix(_BYTE_ORDER_MARK)
     except _Damaged as error:
-        return [Refused(0, None, str(error))]
+        return Block((), (), [Refused(0, None, str(error))])
     return _decode_one(0, content)
 
 
@@ -223,86 +229,77 @@ def _decoder() -> msgspec.json.Decoder:
     return msgspec.json.Decoder(Union[(*resources, *unused, bundle)])
 
 
-def _decode_lines(offset: int, block: bytes) -> list[Read | Refused]:
+def _decode_lines(offset: int, text: bytes, damage: str) -> Iterator[Block]:
+    if damage:
+        yield Block((), (), [Refused(offset + len(text), None, damage)])
     try:
-        resources = _decoder().decode_lines(block)
+        resources = _decoder().decode_lines(text)
     except msgspec.MsgspecError:
-        found: list[Read | Refused] = []
-        for line in block.split(b"\n"):
+        for line in text.split(b"\n"):
             if line.strip():
-                found.extend(_decode_one(offset, line))
+                yield _decode_one(offset, line)
             offset += len(line) + 1
-        return found
-    found = []
-    for index, resource in enumerate(resources):
-        found.extend(_unwrapped(offset + index, resource))
-    return found
+        return
+    if any(type(resource).__name__ == "Bundle" for resource in resources):
+        for index, resource in enumerate(resources):
+            yield _unwrapped(offset + index, resource)
+    else:
+        yield Block(resources, range(offset, offset + len(resources)))
 
 
-def _decode_one(offset: int, text: bytes) -> list[Read | Refused]:
+def _decode_one(offset: int, text: bytes) -> Block:
     """The records in one JSON document; of a bundle with a bad record, all the others."""
     try:
         return _unwrapped(offset, _decoder().decode(text))
     except msgspec.MsgspecError as error:
-        if resource_type_in_bundle(text):
-            try:
-                bundle = msgspec.json.decode(text, type=RawBundle)
-            except msgspec.MsgspecError:
-                return [Refused(offset, "Bundle", reason_for(error, text))]
-            return _decode_entries(offset, text, bundle)
-        return [Refused(offset, resource_type_in(text), reason_for(error, text))]
+        if not _is_bundle(text):
+            return Block((), (), [Refused(offset, resource_type_in(text), reason_for(error, text))])
+        try:
+            bundle = msgspec.json.decode(text, type=RawBundle)
+        except msgspec.MsgspecError:
+            return Block((), (), [Refused(offset, None, "a bundle with " + reason_for(error, text))])
+        return _decode_entries(offset, text, bundle)
 
 
-def resource_type_in_bundle(text: bytes) -> bool:
+def _is_bundle(text: bytes) -> bool:
     """Whether a document says that it is a Bundle, before any entry."""
-    start = text[:_SNIFF_BYTES].split(b'"entry"', 1)[0]
-    return b'"Bundle"' in start
+    return b'"Bundle"' in text[:_SNIFF_BYTES].split(b'"entry"', 1)[0]
 
 
-def _decode_entries(offset: int, text: bytes, bundle: RawBundle) -> list[Read | Refused]:
-    found: list[Read | Refused] = []
+def _decode_entries(offset: int, text: bytes, bundle: RawBundle) -> Block:
+    resources, positions, refused = [], [], []
     names: dict[str, str] = {}
     reached = 0
     for entry in bundle.entry:
-        if entry.resource is None:
-            continue
         raw = bytes(entry.resource)
+        if not raw:
+            continue
         reached = max(text.find(raw, reached), reached)
         try:
             resource = _decoder().decode(raw)
         except msgspec.MsgspecError as error:
-            found.append(Refused(offset + reached, resource_type_in(raw), reason_for(error, raw)))
+            refused.append(Refused(offset + reached, resource_type_in(raw), reason_for(error, raw)))
         else:
             _name(entry.fullUrl, resource, names)
-            found.append(_as_read(offset + reached, resource, names))
-    return found
+            resources.append(resource)
+            positions.append(offset + reached)
+    return Block(resources, positions, refused, names)
 
 
-def _unwrapped(offset: int, resource: Resource) -> list[Read | Refused]:
+def _unwrapped(offset: int, resource: Struct) -> Block:
     if type(resource).__name__ != "Bundle":
-        return [_as_read(offset, resource, _NO_NAMES)]
+        return Block((resource,), (offset,))
     names: dict[str, str] = {}
-    found: list[Read | Refused] = []
-    for index, entry in enumerate(resource.entry):  # type: ignore[attr-defined]
-        if entry.resource is not None:
-            _name(entry.fullUrl, entry.resource, names)
-            found.append(_as_read(offset + index, entry.resource, names))
-    return found
+    entries = [entry for entry in resource.entry if entry.resource is not None]  # type: ignore[attr-defined]
+    for entry in entries:
+        _name(entry.fullUrl, entry.resource, names)
+    resources = [entry.resource for entry in entries]
+    return Block(resources, range(offset, offset + len(resources)), (), names)
 
 
-_NO_NAMES: dict[str, str] = {}
-
-
-def _as_read(position: int, resource: Resource, names: dict[str, str]) -> Read:
-    kind = type(resource).__name__
-    if kind in unused_types():
-        return Read(position, None, kind, names)
-    return Read(position, resource, "", names)
-
-
-def _name(full_url: str | None, resource: Resource, names: dict[str, str]) -> None:
+def _name(full_url: str | None, resource: Struct, names: dict[str, str]) -> None:
     """Note a full URL that is not the resource's id; a resource without an id takes it from there."""
-    if full_url is None or not full_url.startswith("urn:") or type(resource).__name__ in unused_types():
+    if full_url is None or not full_url.startswith("urn:") or not isinstance(resource, Resource):
         return
     last = full_url.split(":", 2)[-1]
     if resource.id is None:

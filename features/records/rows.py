@@ -3,6 +3,7 @@
 A task (one file, or a part of one) fills a `Rows`; `events_frame` and `records_frame` hand the result over.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import polars as pl
@@ -11,7 +12,7 @@ from features.privacy.date_shift import DAY, MINUTE, draw_shift
 from features.privacy.keys import Key
 from features.privacy.pseudonyms import label, pseudonym
 from features.privacy.rules import Rules, is_standard_code
-from features.records.resources import CodeableConcept, Coding, Meta, Reference, Resource
+from features.records.resources import CodeableConcept, Coding, Meta, Reference
 from features.records.times import Moment, read_moment
 
 _CACHE_LIMIT = 200_000  # entries; keeps memory flat however many patients a file holds
@@ -45,97 +46,74 @@ class Rows:
         self.patients: list[tuple[int, str, int, int]] = []  # (subject_id, id, weeks, seconds)
         self.findings: dict[str, int] = {}
         self.visit_days: dict[int, int] = {}  # true day of visits' starts -> how many; says where the data end
-        # One entry a record.
-        self._record_id: list[int] = []
-        self._resource: list[str] = []
-        self._kind: list[str] = []
-        self._position: list[int] = []
-        self._version: list[tuple[int, int]] = []
-        self._subject_id: list[int] = []
-        self._shift: list[int] = []
-        self._encounter_id: list[int | None] = []
-        self._site_id: list[int | None] = []
-        self._is_retired: list[bool] = []
-        # One entry an event.
-        self._record: list[int] = []
-        self._concept: list[int] = []
-        self._time: list[int | None] = []
-        self._known: list[int | None] = []
-        self._number: list[float | None] = []
-        self._unit: list[str | None] = []
-        self._text: list[str | None] = []
+        self._records: list[tuple] = []  # one a record; the columns of `_RECORD`
+        self._events: list[tuple] = []  # one an event; the columns of `_EVENT`
+        # The record in hand.
+        self._record_id = 0
+        self._subject = Subject(0, 0, 0)
+        self._seconds = 0
+        self._encounter_id: int | None = None
+        self._site_id: int | None = None
         # Caches of what repeats.
         self._concepts: dict[tuple[str, str | None, str | None, str | None], int] = {}
         self._concept_codes: list[str] = []
         self._concept_wordings: list[str | None] = []
         self._subjects: dict[str, Subject] = {}
         self._visits: dict[str, int] = {}
-        self._moments: dict[str, Moment | None] = {}
+        self._moments: dict[str, Moment] = {}
         self._terminologies: dict[str | None, str] = {}
-        self._seconds = 0
-        self.names: dict[str, str] = {}  # fullUrl -> Type/id, for the bundle in hand where the two differ
+        self.file = 0  # number of the file in hand
+        self.names: Mapping[str, str] = {}  # fullUrl -> Type/id, for the bundle in hand where the two differ
 
     # Reading a record -------------------------------------------------------------------------------------------
 
-    def begin(self, kind: str, resource: str, position: int, meta: Meta | None, subject: Subject) -> None:
-        """Start a record of `kind` about `subject`; events added from here on belong to it."""
-        self._record_id.append(pseudonym(self.key.pseudonyms, kind, resource))
-        self._resource.append(resource)
-        self._kind.append(kind)
-        self._position.append(position)
-        self._version.append(_version(meta, self))
-        self._subject_id.append(subject.subject_id)
-        self._shift.append(subject.weeks + subject.seconds)
-        self._encounter_id.append(None)
-        self._site_id.append(None)
-        self._is_retired.append(False)
+    def begin(self, record_id: int, subject: Subject) -> None:
+        """Start a record about `subject`; events added from here on belong to it."""
+        self._record_id = record_id
+        self._subject = subject
         self._seconds = subject.seconds
+        self._encounter_id = None
+        self._site_id = None
 
-    def size(self) -> tuple[int, int]:
-        """How many records and events there are; `cut_back` returns to it when a record turns out unreadable."""
-        return len(self._record_id), len(self._record)
+    def finish(self, kind: str, resource: str, position: int, meta: Meta | None, *, is_retired: bool) -> None:
+        """Keep the record in hand with its events. A retired one withdraws all versions of itself."""
+        time, number = (0, 0) if meta is None else self._version(meta)
+        subject_id, weeks, seconds = self._subject
+        self._records.append(
+            (
+                self._record_id,
+                subject_id,
+                kind,
+                self.file,
+                position,
+                time,
+                number,
+                is_retired,
+                resource,
+                weeks + seconds,
+                self._encounter_id,
+                self._site_id,
+            )
+        )
 
-    def cut_back(self, size: tuple[int, int]) -> None:
-        """Forget everything added since `size`."""
-        records, events = size
-        of_records: tuple[list, ...] = (
-            self._record_id,
-            self._resource,
-            self._kind,
-            self._position,
-            self._version,
-            self._subject_id,
-            self._shift,
-            self._encounter_id,
-            self._site_id,
-            self._is_retired,
-        )
-        of_events: tuple[list, ...] = (
-            self._record,
-            self._concept,
-            self._time,
-            self._known,
-            self._number,
-            self._unit,
-            self._text,
-        )
-        for column in of_records:
-            del column[records:]
-        for column in of_events:
-            del column[events:]
+    def _version(self, meta: Meta) -> tuple[int, int]:
+        if meta.versionId is None and meta.lastUpdated is None:
+            return 0, 0
+        number = meta.versionId or "0"
+        return self.latest(meta.lastUpdated) or 0, (int(number) if number.isdecimal() else 0)
+
+    def count(self) -> int:
+        """How many events there are; `cut_back` returns to it when a record turns out to give none."""
+        return len(self._events)
+
+    def cut_back(self, events: int) -> None:
+        """Forget the events added since there were `events`."""
+        del self._events[events:]
 
     def at_visit(self, encounter_id: int | None, site_id: int | None = None) -> None:
-        """Say to which visit, and for a visit to which site, the current record belongs."""
-        self._encounter_id[-1] = encounter_id
-        self._site_id[-1] = site_id
-
-    def retire(self) -> None:
-        """Mark the current record as entered in error: it withdraws all versions of itself."""
-        self._is_retired[-1] = True
-
-    def is_retired(self) -> bool:
-        """Whether the current record withdrew itself."""
-        return bool(self._is_retired) and self._is_retired[-1]
+        """Say to which visit, and for a visit to which site, the record in hand belongs."""
+        self._encounter_id = encounter_id
+        self._site_id = site_id
 
     def add(
         self,
@@ -146,14 +124,8 @@ class Rows:
         unit: str | None = None,
         text: str | None = None,
     ) -> None:
-        """Add an event to the current record; times as `time_of` gives them, null when the record has none."""
-        self._record.append(len(self._record_id) - 1)
-        self._concept.append(concept)
-        self._time.append(time)
-        self._known.append(known)
-        self._number.append(number)
-        self._unit.append(unit)
-        self._text.append(text)
+        """Add an event to the record in hand; times as `earliest` and `latest` give them."""
+        self._events.append((len(self._records), concept, time, known, number, unit, text))
 
     def note(self, finding: str, count: int = 1) -> None:
         """Count an oddity for the data profile."""
@@ -189,11 +161,6 @@ class Rows:
     def subject(self, subject_id: int) -> Subject:
         """A patient with the move that the key gives."""
         return Subject(subject_id, *draw_shift(self.key.date_shift, subject_id))
-
-    def names_by_identifier(self, resource: Resource) -> bool:
-        """Whether a resource names its patient by an identifier, which a first reading cannot resolve."""
-        reference = getattr(resource, "subject", None) or getattr(resource, "patient", None)
-        return reference is not None and identifier_in(reference.reference or "") is not None
 
     def new_patient(self, identifier: str) -> Subject:
         """Enter a patient, for the vault."""
@@ -232,9 +199,9 @@ class Rows:
 
     def saw_visit(self, start: str | None) -> None:
         """Count a visit's start on its true day; a count by day over all patients names nobody."""
-        if (moment := self.moment(start)) is None:
+        if start is None:
             return
-        day = moment.first // DAY
+        day = self.moment(start).first // DAY
         self.visit_days[day] = self.visit_days.get(day, 0) + 1
 
     def visit_of(self, *references: Reference | None) -> int | None:
@@ -265,39 +232,41 @@ class Rows:
             return pseudonym(self.key.pseudonyms, "Organization identifier", identifier)
         return pseudonym(self.key.pseudonyms, "Organization", self.place_of(reference.reference)[1])
 
-    def moment(self, text: str | None) -> Moment | None:
+    def moment(self, text: str) -> Moment:
         """Read a FHIR date. Raises Unreadable when it is none."""
-        if text is None:
-            return None
-        if text in self._moments:
-            found = self._moments[text]
-        else:
+        found = self._moments.get(text)
+        if found is None:
+            found = read_moment(text)
+            if found is None:
+                raise Unreadable("a date that is not a FHIR date")
             if len(self._moments) > _CACHE_LIMIT:
                 self._moments.clear()
-            found = self._moments[text] = read_moment(text)
-        if found is None:
-            raise Unreadable("a date that is not a FHIR date")
+            self._moments[text] = found
         return found
 
     def earliest(self, *texts: str | None) -> int | None:
         """First moment that the first date present may mean, ready for the current subject's move."""
         for text in texts:
-            if text is not None and (found := self.moment(text)):
+            if text is not None:
+                first, _, has_time = self._moments.get(text) or self.moment(text)
                 # What has no time of day moves by whole weeks alone (features/privacy/date_shift.py).
-                return found.first if found.has_time else found.first - self._seconds
+                return first if has_time else first - self._seconds
         return None
 
     def latest(self, *texts: str | None) -> int | None:
         """Last moment that the first date present may mean: nothing is known before it is certain."""
         for text in texts:
-            if text is not None and (found := self.moment(text)):
-                return found.last if found.has_time else found.last - self._seconds
+            if text is not None:
+                _, last, has_time = self._moments.get(text) or self.moment(text)
+                return last if has_time else last - self._seconds
         return None
 
     def concept_of(self, concept: CodeableConcept | None, prefix: str = "") -> int | None:
         """The code that a concept stands for: its first coding in a known terminology, else its first coding."""
         if concept is None:
             return None
+        if len(concept.coding) == 1 and concept.coding[0].code is not None:
+            return self.coding(concept.coding[0], prefix)
         first: Coding | None = None
         for coding in concept.coding:
             if coding.code is not None:
@@ -324,9 +293,7 @@ class Rows:
         """The spelling, SYSTEM//code, of a concept of this task."""
         return self._concept_codes[concept]
 
-    def _new_concept(
-        self, key: tuple[str, str | None, str | None, str | None], code: str, wording: str | None
-    ) -> int:
+    def _new_concept(self, key: tuple[str, str | None, str | None, str | None], code: str, wording: str | None) -> int:
         self._concepts[key] = len(self._concept_codes)
         self._concept_codes.append(code)
         self._concept_wordings.append(wording)
@@ -344,47 +311,64 @@ class Rows:
 
     # Handing over ------------------------------------------------------------------------------------------------
 
-    def records_frame(self, file: int) -> pl.DataFrame:
-        """One row a record: record_id, subject_id, kind, file, position, version, is_retired, resource."""
-        return pl.DataFrame(
-            {
-                "record_id": pl.Series(self._record_id, dtype=pl.Int64),
-                "subject_id": pl.Series(self._subject_id, dtype=pl.Int64),
-                "kind": pl.Series(self._kind, dtype=pl.String),
-                "file": pl.repeat(file, len(self._record_id), dtype=pl.Int64, eager=True),
-                "position": pl.Series(self._position, dtype=pl.Int64),
-                "version_time": pl.Series([time for time, _ in self._version], dtype=pl.Int64),
-                "version_number": pl.Series([number for _, number in self._version], dtype=pl.Int64),
-                "is_retired": pl.Series(self._is_retired, dtype=pl.Boolean),
-                "resource": pl.Series(self._resource, dtype=pl.String),
-            }
-        )
+    def frames(self) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """The records and the events; dates moved and cut to the minute.
 
-    def events_frame(self) -> pl.DataFrame:
-        """One row an event, dates moved and cut to the minute.
-
-        Columns: record (row in `records_frame`), encounter_id, site_id, time, known_time, code, wording,
-        numeric_value, unit, text_value. Times are null where the record gives none.
+        Records: record_id, subject_id, kind, file, position, version_time, version_number, is_retired, resource.
+        Events:  record_id, subject_id, file, position, encounter_id, site_id, time, known_time, code, wording,
+                 numeric_value, unit, text_value. Times are null where the record gives none.
         """
-        record = pl.Series("record", self._record, dtype=pl.UInt32)
-        concept = pl.Series(self._concept, dtype=pl.UInt32)
-        shift = pl.Series(self._shift, dtype=pl.Int64).gather(record)
-        time = pl.Series(self._time, dtype=pl.Int64) + shift
-        known = pl.Series(self._known, dtype=pl.Int64) + shift
-        return pl.DataFrame(
-            {
-                "record": record,
-                "encounter_id": pl.Series(self._encounter_id, dtype=pl.Int64).gather(record),
-                "site_id": pl.Series(self._site_id, dtype=pl.Int64).gather(record),
-                "time": (time // MINUTE * MINUTE).cast(pl.Datetime("us")),
-                "known_time": (known // MINUTE * MINUTE).cast(pl.Datetime("us")),
-                "code": pl.Series(self._concept_codes, dtype=pl.String).gather(concept),
-                "wording": pl.Series(self._concept_wordings, dtype=pl.String).gather(concept),
-                "numeric_value": pl.Series(self._number, dtype=pl.Float64),
-                "unit": pl.Series(self._unit, dtype=pl.String),
-                "text_value": pl.Series(self._text, dtype=pl.String),
-            }
+        records = _as_frame(self._records, _RECORD)
+        events = _as_frame(self._events, _EVENT)
+        of_record = records.select("record_id", "subject_id", "file", "position", "encounter_id", "site_id", "shift")
+        concept = events["concept"]
+        events = (
+            events.hstack(of_record[events["record"]])
+            .with_columns(
+                time=_moved("time"),
+                known_time=_moved("known_time"),
+                code=pl.Series(self._concept_codes, dtype=pl.String).gather(concept),
+                wording=pl.Series(self._concept_wordings, dtype=pl.String).gather(concept),
+            )
+            .drop("record", "concept", "shift")
         )
+        return records.drop("shift", "encounter_id", "site_id"), events
+
+
+_RECORD = {
+    "record_id": pl.Int64,
+    "subject_id": pl.Int64,
+    "kind": pl.String,
+    "file": pl.Int64,
+    "position": pl.Int64,
+    "version_time": pl.Int64,
+    "version_number": pl.Int64,
+    "is_retired": pl.Boolean,
+    "resource": pl.String,
+    "shift": pl.Int64,
+    "encounter_id": pl.Int64,
+    "site_id": pl.Int64,
+}
+_EVENT = {
+    "record": pl.UInt32,
+    "concept": pl.UInt32,
+    "time": pl.Int64,
+    "known_time": pl.Int64,
+    "numeric_value": pl.Float64,
+    "unit": pl.String,
+    "text_value": pl.String,
+}
+
+
+def _as_frame(rows: list[tuple], schema: dict[str, type[pl.DataType]]) -> pl.DataFrame:
+    columns = zip(*rows, strict=True) if rows else ((),) * len(schema)
+    return pl.DataFrame(
+        [pl.Series(name, column, dtype=kind) for (name, kind), column in zip(schema.items(), columns, strict=True)]
+    )
+
+
+def _moved(column: str) -> pl.Expr:
+    return ((pl.col(column) + pl.col("shift")) // MINUTE * MINUTE).cast(pl.Datetime("us"))
 
 
 def kind_and_id(reference: str) -> tuple[str | None, str]:
@@ -399,11 +383,3 @@ def identifier_in(reference: str) -> str | None:
     """`system|value` of a conditional reference such as `Organization?identifier=system|value`."""
     _, found, query = reference.partition("?identifier=")
     return query if found else None
-
-
-def _version(meta: Meta | None, rows: Rows) -> tuple[int, int]:
-    if meta is None:
-        return 0, 0
-    number = meta.versionId or "0"
-    time = rows.moment(meta.lastUpdated)
-    return (time.last if time else 0), (int(number) if number.isdecimal() else 0)

@@ -49,7 +49,7 @@ def harmonise(events: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
     Returns:  the events, in the same order, and counts by finding for the data profile.
     """
     # Units depend on the code and the wording alone, so they are worked out once for each pair that occurs.
-    pairs = events.select("code", "unit").unique().filter(pl.col("code").is_in(_conversions()["code"].unique()))
+    pairs = events.select("code", "unit").unique().filter(pl.col("code").is_in(_conversions()["code"].to_list()))
     spelt = pl.col("unit").replace(_spellings())
     per_code = _conversions().filter("is_canonical").drop("unit", "factor", "offset", "is_canonical")
     plan = (

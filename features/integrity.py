@@ -1,0 +1,149 @@
+"""Do the written tables keep what the study promises? Each function counts; nothing is changed or raised.
+
+The counts come from the tables as they stand on disk, never from what a step said about itself.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import polars as pl
+
+from features.feature_tables import build_features
+from features.tables import DEATH, Events
+
+_KEYS = ["subject_id", "prediction_time"]
+_AN_INSTANT = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True)
+class RecordBalance:
+    """Where the records went; in a good run `unexplained` is 0."""
+
+    records_in: int
+    with_events: int
+    ignored: int
+    quarantined: int
+    quarantine_rows: int
+
+    @property
+    def unexplained(self) -> int:
+        """Records that were read and are found nowhere, or were counted twice."""
+        return self.records_in - self.with_events - self.ignored - self.quarantined
+
+    @property
+    def is_balanced(self) -> bool:
+        """Every record is an event's source, ignored for a reason, or a row of the quarantine."""
+        return self.unexplained == 0 and self.quarantined == self.quarantine_rows
+
+
+def balance_records(
+    records_in: int, events: pl.LazyFrame, record_counts: pl.DataFrame, quarantine: pl.LazyFrame
+) -> RecordBalance:
+    """Count the records again from the tables.
+
+    Reads:  events (record_id), record_counts (outcome, records), quarantine (rows); `records_in` is what the
+            reader saw go past.
+    """
+    outcomes = dict(record_counts.group_by("outcome").agg(pl.col("records").sum()).iter_rows())
+    return RecordBalance(
+        records_in=records_in,
+        with_events=_one_number(events.select(pl.col("record_id").n_unique())),
+        ignored=outcomes.get("ignored", 0),
+        quarantined=outcomes.get("quarantined", 0),
+        quarantine_rows=_one_number(quarantine.select(pl.len())),
+    )
+
+
+def count_misplaced_subjects(meds: Path, splits: pl.LazyFrame) -> int:
+    """Patients found in more than one file of the MEDS dataset, or in the folder of another split than theirs.
+
+    Reads:  data/<split>/<n>.parquet below `meds`; splits (subject_id, split).
+    """
+    places = pl.scan_parquet(meds / "data" / "*" / "*.parquet", include_file_paths="file").select(
+        "subject_id", file=pl.col("file").str.replace_all("\\", "/", literal=True)
+    )
+    of_subjects = (
+        places.unique()
+        .with_columns(found_in=pl.col("file").str.extract(r"/data/([^/]+)/[^/]+\.parquet$"))
+        .join(splits, on="subject_id", how="left")
+        .group_by("subject_id")
+        .agg(files=pl.len(), is_elsewhere=pl.col("found_in").ne_missing(pl.col("split")).any())
+    )
+    return _one_number(of_subjects.filter((pl.col("files") > 1) | pl.col("is_elsewhere")).select(pl.len()))
+
+
+def count_events_after_death(events: pl.LazyFrame) -> int:
+    """Events whose clinical time lies after the patient's death. What becomes known later is not meant."""
+    deaths = events.filter(pl.col("code") == DEATH).group_by("subject_id").agg(died=pl.col("time").min())
+    after = events.join(deaths, on="subject_id").filter(pl.col("time") > pl.col("died"))
+    return _one_number(after.select(pl.len()))
+
+
+def count_known_before_time(events: pl.LazyFrame) -> int:
+    """Events known before they happened, or with only one of the two times."""
+    known, time = pl.col("known_time"), pl.col("time")
+    wrong = (known < time) | (known.is_null() != time.is_null())
+    return _one_number(events.filter(wrong.fill_null(False)).select(pl.len()))
+
+
+def count_contract_breaks(events: pl.LazyFrame) -> int:
+    """Columns of events that are missing, superfluous or of the wrong type, plus nulls where none may be."""
+    expected = {name: column.dtype for name, column in Events.columns().items()}
+    found = dict(events.collect_schema())
+    wrong = len(set(expected) ^ set(found)) + sum(found[n] != t for n, t in expected.items() if n in found)
+    never_null = [name for name, column in Events.columns().items() if not column.nullable and name in found]
+    nulls = events.select(pl.sum_horizontal(pl.col(never_null).null_count().cast(pl.Int64)))
+    return wrong + _one_number(nulls)
+
+
+def count_rows_that_see_the_future(
+    events: pl.LazyFrame, features: pl.LazyFrame, definitions: pl.DataFrame, *, rows: int, seed: int
+) -> int:
+    """Feature rows, of a sample of `rows`, that are not bit for bit what the past alone gives.
+
+    Each sampled row is built again for a stand-in patient who has only the events with known_time up to the
+    prediction time, plus canaries: every code that any feature reads, known an instant later, some of them
+    having happened before. A feature that looks ahead, or looks at `time` instead of `known_time`, differs.
+    Reads:  events as in features.tables.Events; features (keys and the columns of `definitions`).
+    """
+    table = features.collect(engine="streaming")
+    sampled = table.sample(min(rows, table.height), seed=seed).sort(_KEYS).with_row_index("stand_in")
+    if sampled.is_empty():
+        return 0
+    moments = sampled.select(pl.col("stand_in").cast(pl.Int64), *_KEYS)
+    past = (
+        events.join(moments.lazy(), on="subject_id")
+        .filter(pl.col("known_time").is_null() | (pl.col("known_time") <= pl.col("prediction_time")))
+        .with_columns(subject_id=pl.col("stand_in"))
+        .select(Events.column_names())
+        .collect(engine="streaming")
+    )
+    timeline = pl.concat([past, _canaries(moments, definitions)]).sort("subject_id", "time", maintain_order=True)
+    stand_ins = moments.select("prediction_time", subject_id="stand_in").select(_KEYS)
+    names = definitions["feature"].to_list()
+    again = build_features(timeline.lazy(), stand_ins, definitions).sort("subject_id").select(names)
+    return sum(was != now for was, now in zip(sampled.select(names).rows(), again.rows(), strict=True))
+
+
+def _canaries(moments: pl.DataFrame, definitions: pl.DataFrame) -> pl.DataFrame:
+    """Two events for each stand-in and each code: one happened before, one after; both known too late."""
+    codes = definitions.select(code=pl.col("codes").explode()).drop_nulls().unique(maintain_order=True)
+    too_late = pl.col("prediction_time") + _AN_INSTANT
+    planted = moments.join(codes, how="cross").with_columns(
+        subject_id=pl.col("stand_in"),
+        known_time=too_late,
+        numeric_value=pl.lit(98_765.0, pl.Float32),
+        record_id=pl.lit(-1, pl.Int64),
+        unit=pl.lit(None, pl.String),
+        text_value=pl.lit(None, pl.String),
+        encounter_id=pl.lit(-1, pl.Int64),
+        site_id=pl.lit(None, pl.Int64),
+    )
+    happened_before = planted.with_columns(time=pl.col("prediction_time") - timedelta(days=1))
+    happened_after = planted.with_columns(time=too_late)
+    return pl.concat([happened_before, happened_after]).select(Events.column_names())
+
+
+def _one_number(frame: pl.LazyFrame) -> int:
+    return int(frame.collect(engine="streaming").item() or 0)

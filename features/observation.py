@@ -1,0 +1,140 @@
+"""When does the source really record each person?
+
+A record's own length tells who died: Synthea, for one, exports the ten years before death or export. So the period
+is decided from the calendar of the whole source, before the dates were shifted, and is alike for everybody:
+
+- Everybody's source ends on one day, `data_end`: the study's, or the last day on which an encounter starts.
+- `window`: everybody is observed from one calendar day on (or from birth): the first day of dense recording among
+  people who are alive. Their measurements, immunisations and reports begin in the weeks after the export window opens,
+  so the day by which 1 % of the living have theirs marks the opening, a few days late. For Synthea it is data_end less
+  ten years. Who died before that day was never observed inside the window.
+- `first_contact`: each person is observed from the first encounter on (or from birth). Nothing tells here what the
+  source left out before, so it is for sources that keep everything.
+"""
+
+from datetime import date, datetime, time
+
+import polars as pl
+
+from features.errors import SequelaError
+from features.settings import StudySettings
+from features.tables import BIRTH, DEATH, ObservationPeriods, checked
+
+_ENCOUNTER_START = r"^ENCOUNTER//.*//start$"
+_DENSE = r"^(LOINC|CVX|REPORT)//"
+_SHARE_OPENING = 0.01
+_SHARE_ISOLATED = 0.001
+_ISOLATING_GAP_DAYS = 365
+
+
+def observation_periods(
+    events: pl.LazyFrame, shifts: pl.DataFrame, settings: StudySettings, is_synthea: bool
+) -> tuple[pl.DataFrame, date]:
+    """Decide from when to when each person is observed.
+
+    Reads:    `events`: features.tables.Events, shifted. `shifts`: subject_id, shift_us (shifted = true + shift);
+              a row for every person.
+    Returns:  ObservationPeriods in shifted time, and the true last day of the source. No row for a person who died
+              before the window opens, is born after the source ends or, under first_contact, never had a contact.
+    Raises:   SequelaError when the records hold nothing from which to tell the end, or the opening, of the source.
+    """
+    starts = settings.observation.starts
+    is_window = starts == "window" or (starts == "auto" and is_synthea)
+    true_events = (
+        events.select("subject_id", "time", "known_time", "code")
+        .filter(pl.col("time").is_not_null())
+        .join(shifts.lazy().select("subject_id", shift=pl.duration(microseconds=pl.col("shift_us"))), on="subject_id")
+        .with_columns(pl.col("time", "known_time") - pl.col("shift"))
+    )
+    data_end = settings.observation.data_end or _last_day(true_events)
+    people = _people(true_events, shifts)
+    opening = _opening(people) if is_window else None
+    covered_until = datetime.combine(data_end, time.max)
+    periods = (
+        people.with_columns(
+            start=pl.max_horizontal(pl.lit(opening, pl.Datetime("us")) if is_window else "first_contact", "birth"),
+            end=pl.min_horizontal("death", pl.lit(covered_until)),
+            covered_until=pl.lit(covered_until),
+        )
+        # The maximum skips nulls: a person of unknown birth starts with the window or the contact. A birth alone is
+        # no contact.
+        .filter(pl.lit(is_window) | pl.col("first_contact").is_not_null())
+        .filter(pl.col("start") < pl.col("end"))
+        .with_columns(calendar_year_start=pl.col("start").dt.year())
+        .with_columns(pl.col("start", "end", "covered_until") + pl.col("shift"))
+        .select(ObservationPeriods.column_names())
+        .sort("subject_id")
+    )
+    return checked(periods, ObservationPeriods), data_end
+
+
+def _people(true_events: pl.LazyFrame, shifts: pl.DataFrame) -> pl.DataFrame:
+    """One row per person: shift, and the true times birth, death, first_contact, first_dense; null when absent."""
+    of = {name: pl.col("code") == name for name in (BIRTH, DEATH)}
+    found = true_events.group_by("subject_id").agg(
+        birth=pl.col("time").filter(of[BIRTH]).min(),
+        death=pl.col("time").filter(of[DEATH]).min(),
+        first_encounter=pl.col("time").filter(pl.col("code").str.contains(_ENCOUNTER_START)).min(),
+        first_known=pl.col("known_time").filter(~of[BIRTH] & ~of[DEATH]).min(),
+        # Synthea dates a few records before their person's birth; those say nothing about the window.
+        first_dense=pl.col("time")
+        .filter(
+            pl.col("code").str.contains(_DENSE)
+            & (pl.col("time") >= pl.col("time").filter(of[BIRTH]).min().fill_null(datetime.min))
+        )
+        .min(),
+    )
+    return (
+        shifts.lazy()
+        .select("subject_id", shift=pl.duration(microseconds=pl.col("shift_us")))
+        .join(found, on="subject_id", how="left")
+        .with_columns(first_contact=pl.coalesce("first_encounter", "first_known"))
+        .collect()
+    )
+
+
+def _last_day(true_events: pl.LazyFrame) -> date:
+    """The last day on which an encounter starts, isolated late days apart.
+
+    Days after a gap of more than a year that hold at most 0.1 % of the encounters are mistakes in the record, not
+    the end of the source. Without any encounter, the last day of any event but births and deaths.
+    """
+    days = (
+        true_events.filter(~pl.col("code").is_in([BIRTH, DEATH]))
+        .with_columns(is_encounter=pl.col("code").str.contains(_ENCOUNTER_START))
+        .group_by(day=pl.col("time").dt.date(), is_encounter="is_encounter")
+        .agg(events=pl.len())
+        .sort("day")
+        .collect()
+    )
+    encounters = days.filter("is_encounter")
+    days = days if encounters.is_empty() else encounters
+    if days.is_empty():
+        raise SequelaError(
+            "These records hold no encounter and no other dated event, so the last day of the source cannot be "
+            "found. Add the Encounter files to the folder, or set observation.data_end in the study file."
+        )
+    return last_covered_day(days)
+
+
+def last_covered_day(days: pl.DataFrame) -> date:
+    """The last day of the source, isolated late days apart. Reads: day, events; not empty."""
+    days = days.sort("day")
+    isolated = days.with_columns(
+        gap_days=pl.col("day").diff().dt.total_days(),
+        share_from_here=pl.col("events").cum_sum(reverse=True) / pl.col("events").sum(),
+    ).filter((pl.col("gap_days") > _ISOLATING_GAP_DAYS) & (pl.col("share_from_here") <= _SHARE_ISOLATED))
+    believed = days if isolated.is_empty() else days.filter(pl.col("day") < isolated["day"][0])
+    last: date = believed["day"][-1]
+    return last
+
+
+def _opening(people: pl.DataFrame) -> datetime:
+    """Midnight of the true day by which 1 % of the living have their first dense event."""
+    first = people.filter(pl.col("death").is_null())["first_dense"].drop_nulls().sort()
+    if first.is_empty():
+        raise SequelaError(
+            "No living patient has an observation, immunisation or report, so the day from which the source "
+            'records people cannot be found. Set observation.starts = "first_contact" in the study file.'
+        )
+    return datetime.combine(first[int(_SHARE_OPENING * (first.len() - 1))].date(), time.min)

@@ -1,0 +1,1 @@
+"""Where records come from. `example_patients/` holds the few hand-written people that the project ships."""

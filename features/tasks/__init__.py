@@ -1,0 +1,1 @@
+"""What is forecast: the task language, the tasks themselves (one YAML file each), and their labels."""

@@ -1,0 +1,49 @@
+"""Results in one unit for each code; the arithmetic stands beside each case."""
+
+import polars as pl
+import pytest
+
+from features.records.units import harmonise
+
+
+def harmonised(code: str, value: float | None, unit: str | None) -> tuple[float | None, str | None, dict[str, int]]:
+    events = pl.DataFrame(
+        {"code": [f"LOINC//{code}"], "numeric_value": [value], "unit": [unit]},
+        schema={"code": pl.String, "numeric_value": pl.Float64, "unit": pl.String},
+    )
+    after, counts = harmonise(events)
+    return after["numeric_value"].item(), after["unit"].item(), counts
+
+
+@pytest.mark.parametrize(
+    ("code", "value", "unit", "expected", "expected_unit", "finding"),
+    [
+        ("8480-6", 120.4, "mmHg", 120, "mm[Hg]", "units_spelt_otherwise"),
+        ("8480-6", 120.4, None, 120, "mm[Hg]", "values_without_unit"),
+        ("4548-4", 48.0, "mmol/mol", 6.5, "%", "units_spelt_otherwise"),  # 0.09148 x 48 + 2.152 = 6.543
+        ("29463-7", 150.0, "lb", 68.0, "kg", "units_spelt_otherwise"),  # 150 x 0.45359 = 68.04
+        ("2885-2", 70.04, "g/dL", 7.0, "g/dL", "values_under_wrong_unit"),  # 70 g/dL cannot be; 70 g/L can
+        ("2885-2", 8.0, "g/dL", 8.0, "g/dL", None),  # right as it stands
+        ("10834-0", 2.74, "g/L", 2.7, "g/dL", "values_under_wrong_unit"),  # 0.27 g/dL cannot be
+        ("33914-3", 75.0, "mL/min", None, "mL/min/{1.73_m2}", "values_in_inconvertible_unit"),
+        ("8480-6", 5000.0, "mmHg", None, "mm[Hg]", "values_implausible"),
+        ("99999-9", 176.35499866729558, "furlong", 176.4, "furlong", None),  # no entry: four figures
+    ],
+)
+def test_units_by_hand(code, value, unit, expected, expected_unit, finding):
+    after, after_unit, counts = harmonised(code, value, unit)
+    assert after == (None if expected is None else pytest.approx(expected, rel=1e-6))
+    assert after_unit == expected_unit
+    if finding:
+        assert counts[finding] == 1
+    else:
+        assert not counts
+
+
+def test_an_event_without_a_number_keeps_its_place():
+    events = pl.DataFrame(
+        {"code": ["A", "LOINC//8480-6", "B"], "numeric_value": [None, 120.0, None], "unit": [None] * 3}
+    )
+    after, _ = harmonise(events.with_columns(pl.col("numeric_value").cast(pl.Float64), pl.col("unit").cast(pl.String)))
+    assert after["code"].to_list() == ["A", "LOINC//8480-6", "B"]
+    assert after["numeric_value"].to_list() == [None, 120.0, None]
