@@ -10,9 +10,9 @@ import json
 import os
 import re
 import shutil
-from collections import Counter
-from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import date, timedelta
@@ -216,29 +216,27 @@ def _land_all(
 
 
 @contextmanager
-def _pool(workers: int, tasks: list[Task]) -> Iterator:
-    """A function that lands tasks, here or in `workers` processes, and gives their results as they come."""
-    pool = (
-        ProcessPoolExecutor(min(workers, len(tasks)), mp_context=get_context("forkserver"))
-        if workers > 1 and len(tasks) > 1
-        else None
-    )
+def _pool(workers: int, tasks: list[Task]) -> Iterator[Callable[..., Iterator[Landed]]]:
+    """A function that lands tasks, in this process and `workers` - 1 others, and gives their results as they come."""
+    helpers = min(workers, len(tasks)) - 1
+    pool = ProcessPoolExecutor(helpers, mp_context=get_context("forkserver")) if helpers else None
 
     def run(
         tasks: list[Task], key: Key, buckets: int, workroom: Path, aliases: dict[int, int] | None
     ) -> Iterator[Landed]:
+        waiting = deque(tasks)
+        running: set[Future[Landed]] = set()
         progress = tqdm(total=len(tasks), desc="reading records", unit="part", disable=None)
-        if pool is None:
-            for task in tasks:
-                yield land(task, key, buckets, workroom, aliases)
+        while waiting or running:
+            while pool and waiting and len(running) <= helpers:
+                running.add(pool.submit(land, waiting.popleft(), key, buckets, workroom, aliases))
+            if waiting:  # this process reads too, all the more while the others are starting
+                yield land(waiting.popleft(), key, buckets, workroom, aliases)
                 progress.update()
-        else:
-            waiting = {pool.submit(land, task, key, buckets, workroom, aliases) for task in tasks}
-            while waiting:
-                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                for future in done:
-                    yield future.result()
-                    progress.update()
+            done, running = wait(running, timeout=0 if waiting else None, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield future.result()
+                progress.update()
         progress.close()
 
     try:

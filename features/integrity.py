@@ -73,6 +73,16 @@ def count_misplaced_subjects(meds: Path, splits: pl.LazyFrame) -> int:
     return _one_number(of_subjects.filter((pl.col("files") > 1) | pl.col("is_elsewhere")).select(pl.len()))
 
 
+def count_merged_patients(events: pl.LazyFrame, record_counts: pl.LazyFrame) -> int:
+    """Patient records that were used, beyond the number of patients in the timelines.
+
+    Reads:  events (subject_id), record_counts (resource_type, outcome, records).
+    """
+    of_patients = (pl.col("resource_type") == "Patient") & (pl.col("outcome") == "used")
+    used = _one_number(record_counts.filter(of_patients).select(pl.col("records").sum()))
+    return abs(used - _one_number(events.select(pl.col("subject_id").n_unique())))
+
+
 def count_events_after_death(events: pl.LazyFrame) -> int:
     """Events whose clinical time lies after the patient's death. What becomes known later is not meant."""
     deaths = events.filter(pl.col("code") == DEATH).group_by("subject_id").agg(died=pl.col("time").min())

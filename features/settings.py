@@ -50,9 +50,7 @@ class StudySettings(_Settings):
     """Every choice of a study that changes its results."""
 
     seed: int = Field(20_260_101, ge=0, description="Start of every random draw.")
-    lookback_days: int = Field(
-        730, gt=0, description="How far back events count; fixed, so no record length leaks."
-    )
+    lookback_days: int = Field(730, gt=0, description="How far back events count; fixed, so no record length leaks.")
     smallest_cell: int = Field(11, ge=1, description="Counts of people below this are never shown in reports.")
     bootstrap_resamples: int = Field(1_000, ge=20, description="Resamples of patients behind each interval.")
     fewest_subjects_with_event: int = Field(

@@ -21,6 +21,7 @@ from features.records.units import harmonise
 
 _BYTES_HELD = 48_000_000  # of text, after which rows go to disk; bounds a process's memory
 _LARGE_BYTES = {"plain": 16_000_000, "gzip": 1_000_000, "zstd": 1_000_000}
+_MOST_PARTS = 8  # every part decompresses the whole file, which is cheap beside reading it, but not free
 _BATCH_BYTES = {"plain": 32_000_000, "gzip": 2_000_000, "zstd": 2_000_000}
 
 NOT_USED = "resource type not used"
@@ -58,7 +59,8 @@ def plan_tasks(files: list[SourceFile], processes: int) -> list[Task]:
     filled = 0.0
     for file in files:
         if processes > 1 and file.shape == "lines" and file.size > _LARGE_BYTES[file.compression]:
-            tasks.extend((file.size / processes, (file,), part, processes) for part in range(processes))
+            parts = min(2 * processes, _MOST_PARTS)
+            tasks.extend((file.size / parts, (file,), part, parts) for part in range(parts))
             continue
         batch.append(file)
         filled += file.size / _BATCH_BYTES[file.compression]

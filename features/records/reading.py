@@ -3,14 +3,15 @@
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, reduce
+from operator import or_
 from pathlib import Path
-from types import MappingProxyType
-from typing import Literal, NamedTuple, Union
+from types import GenericAlias, MappingProxyType
+from typing import Literal, NamedTuple
 
 import msgspec
 import zstandard
-from isal import igzip_lib, isal_zlib
+from isal import isal_zlib
 
 from features.errors import SourceError
 from features.privacy.rules import load_rules, only_allowed
@@ -22,7 +23,8 @@ _CHUNK_BYTES = 1 << 18
 _SNIFF_BYTES = 1 << 16
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
-_DAMAGE = (zlib.error, igzip_lib.IsalError, zstandard.ZstdError)
+# isal calls its exception class an instance in its stubs.
+_DAMAGE: tuple[type[Exception], ...] = (zlib.error, isal_zlib.error, zstandard.ZstdError)  # type: ignore[assignment]
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def find_files(source: Path) -> tuple[list[SourceFile], int]:
     if not paths:
         raise SourceError(f"The folder {source} is empty. Put FHIR R4 bundles (.json) or NDJSON files there.")
     base = source.parent if source.is_file() else source
-    found = []
+    found: list[SourceFile] = []
     for path in paths:
         kind = _sniff(path)
         if kind is not None:
@@ -215,18 +217,18 @@ def _decoder() -> msgspec.json.Decoder:
         for name in sorted(unused_types())
     ]
     resources = tuple(only_allowed(resource, rules) for resource in RESOURCES)
-    any_resource = Union[(*resources, *unused)]
+    any_resource = reduce(or_, (*resources, *unused))
     entry = msgspec.defstruct(
         "BundleEntry", [("fullUrl", str | None, None), ("resource", any_resource | None, None)], gc=False
     )
     bundle = msgspec.defstruct(
         "Bundle",
-        [("entry", tuple[entry, ...], ())],
+        [("entry", GenericAlias(tuple, (entry, ...)), ())],
         tag_field="resourceType",
         tag="Bundle",
-        gc=False,  # type: ignore[valid-type]
+        gc=False,
     )
-    return msgspec.json.Decoder(Union[(*resources, *unused, bundle)])
+    return msgspec.json.Decoder(any_resource | bundle)
 
 
 def _decode_lines(offset: int, text: bytes, damage: str) -> Iterator[Block]:

@@ -1,4 +1,4 @@
-"""Records that already lie in a folder: a hospital's export, Synthea's output, or the patients that the project ships."""
+"""Records that already lie in a folder: a hospital's export, Synthea's output, or the project's own examples."""
 
 from importlib.resources import files
 from pathlib import Path

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 
+import numpy as np
+
 _MARK = "Qzvxwkjy"  # every planted word begins so: one search finds them all, whole or cut short
 
 
@@ -68,31 +70,40 @@ def leaks_in_text(planted: Planted, text: bytes) -> Iterator[str]:
 
 def leaks_in_values(planted: Planted, values: Iterable[object]) -> Iterator[str]:
     """Places whose canary stands in decoded values: text as above, numbers nearly equal, days and moments."""
-    for value in values:
+    texts: list[bytes] = []
+    numbers: list[float] = []
+    days: set[date] = set()
+    for value in _flat(values):
         match value:
             case bytes():
-                yield from leaks_in_text(planted, value)
+                texts.append(value)
             case str():
-                yield from leaks_in_text(planted, value.encode())
-            case date():  # a datetime is one too
-                plain = value.astimezone(UTC) if isinstance(value, datetime) and value.tzinfo else value
-                day = plain.date() if isinstance(plain, datetime) else plain
-                if day in planted.days:
-                    yield planted.days[day]
-            case dict():
-                yield from leaks_in_values(planted, value.values())
-            case list() | tuple():
-                yield from leaks_in_values(planted, value)
-            case int() | float():
-                yield from _leaks_in_number(planted, value)
-
-
-def _leaks_in_number(planted: Planted, value: float) -> Iterator[str]:
-    if isinstance(value, int):
-        yield from leaks_in_text(planted, str(value).encode())
+                texts.append(value.encode())
+            case datetime():
+                days.add((value.astimezone(UTC) if value.tzinfo else value).date())
+            case date():
+                days.add(value)
+            case int():
+                texts.append(str(value).encode())
+                numbers.append(value)
+            case float():
+                numbers.append(value)
+    yield from leaks_in_text(planted, b"\n".join(texts))
+    yield from (planted.days[day] for day in sorted(days & planted.days.keys()))
+    written = np.array(numbers, dtype=float)
     for text, place in planted.numbers.items():
-        if _is_number(text) and abs(value - float(text)) <= 2e-6 * abs(float(text)):  # float32 keeps seven digits
+        if _is_number(text) and (abs(written - float(text)) <= 2e-6 * abs(float(text))).any():  # float32: 7 digits
             yield place
+
+
+def _flat(values: Iterable[object]) -> Iterator[object]:
+    for value in values:
+        if isinstance(value, dict):
+            yield from _flat(value.values())
+        elif isinstance(value, list | tuple):
+            yield from _flat(value)
+        else:
+            yield value
 
 
 def _is_number(text: str) -> bool:

@@ -44,8 +44,8 @@ def _opened_sqlite(path: Path) -> Iterator[tuple[str, list[object]]]:
         tables = database.execute("select name from sqlite_master where type = 'table'").fetchall()
         for (table,) in tables:
             name = table.decode()
-            for row in database.execute(f'select * from "{name}"'):
-                yield name, [_unzipped(value) for value in row]
+            rows = database.execute(f'select * from "{name}"').fetchall()
+            yield name, [_unzipped(value) for row in rows for value in row]
 
 
 def _unzipped(value: object) -> object:
