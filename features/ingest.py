@@ -219,7 +219,16 @@ def _land_all(
 def _pool(workers: int, tasks: list[Task]) -> Iterator[Callable[..., Iterator[Landed]]]:
     """A function that lands tasks, in this process and `workers` - 1 others, and gives their results as they come."""
     helpers = min(workers, len(tasks)) - 1
-    pool = ProcessPoolExecutor(helpers, mp_context=get_context("forkserver")) if helpers else None
+    pool = (
+        ProcessPoolExecutor(
+            helpers,
+            mp_context=get_context("forkserver"),
+            initializer=os.environ.update,
+            initargs=({"POLARS_MAX_THREADS": "1"},),  # as many processes as cores: more threads would only queue
+        )
+        if helpers
+        else None
+    )
 
     def run(
         tasks: list[Task], key: Key, buckets: int, workroom: Path, aliases: dict[int, int] | None

@@ -1,0 +1,204 @@
+"""What do simple models say? Age and sex, logistic regression on the feature table, and LightGBM.
+
+All answer with log-odds for one question. Everything that is fitted, medians and scales too, is fitted on train
+patients; tuning patients choose the strength of the penalty and the number of trees.
+"""
+
+import warnings
+
+import lightgbm
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+Matrix = NDArray[np.floating]
+
+FARTHEST_SCALED = 5.0
+PENALTY_STRENGTHS = (0.001, 0.01, 0.1)  # scikit-learn's C: smaller is simpler
+BOOSTING = {
+    "objective": "binary",
+    "metric": "binary_logloss",
+    "learning_rate": 0.05,
+    "num_leaves": 15,
+    "min_data_in_leaf": 20,
+    "feature_fraction": 0.5,
+    "bagging_fraction": 0.8,
+    "bagging_freq": 1,
+    "lambda_l2": 5.0,
+    "deterministic": True,
+    "force_row_wise": True,
+    "verbosity": -1,
+}
+MOST_TREES = 400
+TREES_WITHOUT_GAIN = 40
+NUMBERS_FOR_TWO_THREADS = 20_000_000
+
+
+class LinearModel(BaseModel, frozen=True, extra="forbid"):
+    """A logistic regression as numbers. Its log-odds are intercept + coefficients · design(features).
+
+    The design holds, for each feature: its value (median where missing, then standardised, then cut at ±5); for
+    `squared` features the standardised square; and for `missing_flags` 1 where the value is missing.
+    """
+
+    features: list[str]
+    medians: list[float]
+    centres: list[float]
+    scales: list[float]
+    squared: list[str]
+    missing_flags: list[str]
+    coefficients: list[float]
+    intercept: float
+
+
+def fit_age_sex(
+    train: Matrix, train_events: NDArray[np.bool_], columns: list[str], demographic: list[str]
+) -> LinearModel:
+    """Logistic regression on the demographic columns alone, with a square for those that are not yes or no.
+
+    Shapes: N rows, F features: train (N, F), train_events (N,). Hardly penalised.
+    """
+    part = _columns(train, columns, demographic)
+    squared = [name for place, name in enumerate(demographic) if len(np.unique(part[:, place])) > 3]
+    prepared = _prepare(part, demographic, squared=squared, with_missing_flags=False)
+    return _fitted(prepared, part, train_events, strength=1.0)
+
+
+def fit_logistic_regression(
+    train: Matrix,
+    train_events: NDArray[np.bool_],
+    tuning: Matrix,
+    tuning_events: NDArray[np.bool_],
+    columns: list[str],
+) -> LinearModel:
+    """Penalised logistic regression on the whole feature table; the penalty is the best on tuning patients.
+
+    Shapes: train (N, F), tuning (M, F), NaN where a feature is missing.
+    """
+    prepared = _prepare(train, columns, squared=[], with_missing_flags=True)
+    fitted = [_fitted(prepared, train, train_events, strength) for strength in PENALTY_STRENGTHS]
+    losses = [log_loss(linear_log_odds(model, tuning, columns), tuning_events) for model in fitted]
+    return fitted[int(np.argmin(losses))]
+
+
+def linear_log_odds(model: LinearModel, features: Matrix, columns: list[str]) -> NDArray[np.float64]:
+    """Log-odds of each row. Shapes: features (N, F) with names `columns` -> (N,)."""
+    return model.intercept + linear_terms(model, features, columns).sum(axis=1)
+
+
+def linear_terms(model: LinearModel, features: Matrix, columns: list[str]) -> NDArray[np.float64]:
+    """What each feature of the model adds to the log-odds, against a typical train patient. Shapes: -> (N, F)."""
+    part = _columns(features, columns, model.features)
+    parts = _design_parts(model, part)
+    coefficients = np.asarray(model.coefficients)
+    terms = parts[0] * coefficients[: len(model.features)]
+    start = len(model.features)
+    for names, block in ((model.squared, parts[1]), (model.missing_flags, parts[2])):
+        places = [model.features.index(name) for name in names]
+        terms[:, places] += block * coefficients[start : start + len(names)]
+        start += len(names)
+    return terms
+
+
+def fit_lightgbm(
+    train: Matrix,
+    train_events: NDArray[np.bool_],
+    tuning: Matrix,
+    tuning_events: NDArray[np.bool_],
+    seed: int,
+) -> str:
+    """Boosted trees, stopped when tuning patients gain nothing more; returned as LightGBM's own text.
+
+    The same rows in the same order give the same text. Missing features are left to the trees.
+    """
+    booster = lightgbm.train(
+        BOOSTING | {"seed": seed % 2**31, "num_threads": _threads(train)},
+        lightgbm.Dataset(train, train_events.astype(np.float32), params={"verbosity": -1}),
+        num_boost_round=MOST_TREES,
+        valid_sets=[lightgbm.Dataset(tuning, tuning_events.astype(np.float32), params={"verbosity": -1})],
+        callbacks=[lightgbm.early_stopping(TREES_WITHOUT_GAIN, verbose=False)],
+    )
+    return str(booster.model_to_string(num_iteration=booster.best_iteration))
+
+
+def lightgbm_log_odds(text: str, features: Matrix) -> NDArray[np.float64]:
+    """Log-odds of each row by the saved trees. Shapes: (N, F) -> (N,)."""
+    booster = lightgbm.Booster(model_str=text)
+    return np.asarray(booster.predict(features, raw_score=True, num_threads=_threads(features)), dtype=np.float64)
+
+
+def lightgbm_terms(text: str, features: Matrix) -> NDArray[np.float64]:
+    """What each feature adds to the log-odds (TreeSHAP), the common start left out. Shapes: (N, F) -> (N, F)."""
+    booster = lightgbm.Booster(model_str=text)
+    return np.asarray(booster.predict(features, pred_contrib=True, num_threads=_threads(features)), dtype=np.float64)[
+        :, :-1
+    ]
+
+
+def log_loss(log_odds: NDArray[np.float64], events: NDArray[np.bool_]) -> float:
+    """Mean negative log-likelihood of yes-or-no outcomes. Shapes: (N,), (N,)."""
+    return float(np.mean(np.logaddexp(0, log_odds) - events * log_odds))
+
+
+def _threads(features: Matrix) -> int:
+    """Threads for LightGBM, by the size of the table alone: sums depend on it, so it must not depend on the machine.
+
+    On small tables a second thread costs far more in waiting than it saves, above all on a busy machine.
+    """
+    return 2 if features.size >= NUMBERS_FOR_TWO_THREADS else 1
+
+
+def _prepare(features: Matrix, names: list[str], squared: list[str], with_missing_flags: bool) -> LinearModel:
+    """The design of a linear model, fitted on train rows; its coefficients are still nought."""
+    values = features.astype(np.float64)
+    missing = np.isnan(values)
+    present = ~missing.all(axis=0)
+    medians = np.zeros(len(names))
+    medians[present] = np.nanmedian(values[:, present], axis=0)
+    filled = np.where(missing, medians, values)
+    spread = filled.std(axis=0)
+    flagged = [name for place, name in enumerate(names) if 0 < missing[:, place].sum() < len(values)]
+    flags = flagged if with_missing_flags else []
+    return LinearModel(
+        features=names,
+        medians=medians.tolist(),
+        centres=filled.mean(axis=0).tolist(),
+        scales=np.where(spread > 1e-9, spread, 1.0).tolist(),
+        squared=squared,
+        missing_flags=flags,
+        coefficients=[0.0] * (len(names) + len(squared) + len(flags)),
+        intercept=0.0,
+    )
+
+
+def _design_parts(model: LinearModel, features: Matrix) -> tuple[Matrix, Matrix, Matrix]:
+    missing = np.isnan(features)
+    filled = np.where(missing, model.medians, features.astype(np.float64))
+    scaled = ((filled - model.centres) / model.scales).clip(-FARTHEST_SCALED, FARTHEST_SCALED)
+    squared = [model.features.index(name) for name in model.squared]
+    flagged = [model.features.index(name) for name in model.missing_flags]
+    # The mean of a squared standardised value is 1, so less 1 it is nought for the average patient.
+    return scaled, scaled[:, squared] ** 2 - 1, missing[:, flagged].astype(np.float64)
+
+
+def _fitted(prepared: LinearModel, features: Matrix, events: NDArray[np.bool_], strength: float) -> LinearModel:
+    design = np.concatenate(_design_parts(prepared, features), axis=1)
+    solver = LogisticRegression(C=strength, max_iter=500, solver="lbfgs")
+    with warnings.catch_warnings(), threadpool_limits(limits=1):
+        # The penalty keeps coefficients finite, so stopping a little early only leaves them a little shorter.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        solver.fit(design, events)
+    return prepared.model_copy(
+        update={
+            "coefficients": [float(number) for number in solver.coef_[0]],
+            "intercept": float(solver.intercept_[0]),
+        }
+    )
+
+
+def _columns(features: Matrix, columns: list[str], wanted: list[str]) -> Matrix:
+    places = {name: place for place, name in enumerate(columns)}
+    return features[:, [places[name] for name in wanted]]

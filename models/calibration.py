@@ -1,0 +1,147 @@
+"""Does a risk of 10 % mean one in ten? Log-odds are recalibrated on tuning patients, and the doubt is told.
+
+Logistic recalibration (Cox 1958): risk = 1 / (1 + exp(-(intercept + slope x score))), the score being the model's
+own log-odds. A weak prior pulls towards the model's own answer (intercept 0, slope 1), so that a resample without
+any outcome still has a finite answer; in standardised scores it weighs less than a single row.
+
+**What the interval of one risk covers.** The recalibration is fitted again on tuning patients drawn anew with
+replacement, whole patients at a time; the interval is the 2.5th to 97.5th percentile of the risk over the refits.
+So it says how far the risk could move because there were only so many tuning patients to set its level. It does
+*not* cover the fitting of the model itself (other train patients would give another model), an outdated or foreign
+population, or errors in the record; and it is no range for the outcome of one patient, which is yes or no.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel
+
+Numbers = NDArray[np.float64]
+
+PRIOR_PRECISION = 0.1
+MOST_STEPS = 100
+ROWS_AT_ONCE = 2_000
+NUMBERS_AT_ONCE = 2_000_000
+
+
+class Recalibration(BaseModel, frozen=True, extra="forbid"):
+    """How the log-odds of one model for one question become a risk, and refits of it on resampled patients."""
+
+    intercept: float
+    slope: float
+    refits: list[tuple[float, float]] = []
+
+
+def fit_recalibration(scores: Numbers, events: NDArray[np.bool_], weights: Numbers | None = None) -> Recalibration:
+    """Fit on tuning rows. Shapes: scores (N,) log-odds, events (N,), weights (B, N) for the refits, or none."""
+    intercept, slope = fit_lines(scores, events, np.ones((1, len(scores))))[0]
+    refits = [] if weights is None else fit_lines(scores, events, weights).tolist()
+    return Recalibration(intercept=float(intercept), slope=float(slope), refits=[(line[0], line[1]) for line in refits])
+
+
+def fit_lines(scores: Numbers, events: NDArray[np.bool_], weights: Numbers) -> Numbers:
+    """Intercept and slope for each set of weights. Shapes: (N,), (N,), (B, N) -> (B, 2).
+
+    A negative slope would turn the order of patients round; then the slope is 0 and everybody gets the same risk.
+    """
+    # In standardised scores the prior weighs the same for a model with narrow scores as for one with wide ones.
+    centre, spread = float(scores.mean()), float(scores.std()) or 1.0
+    standard, own_answer = (scores - centre) / spread, (centre, spread)
+    size = max(1, NUMBERS_AT_ONCE // max(1, len(scores)))
+    parts = [weights[start : start + size] for start in range(0, len(weights), size)]
+    fitted = [newton_lines(standard, events, part, own_answer, PRIOR_PRECISION)[0] for part in parts]
+    level_at_centre, per_spread = np.concatenate(fitted).T
+    lines = np.stack([level_at_centre - per_spread * centre / spread, per_spread / spread], axis=1)
+    turned = lines[:, 1] < 0
+    had, all_rows = weights @ events, weights.sum(axis=1)
+    level = np.log((had + 0.5) / (all_rows - had + 0.5))
+    return np.where(turned[:, None], np.stack([level, np.zeros_like(level)], axis=1), lines)
+
+
+def newton_lines(
+    scores: Numbers,
+    events: NDArray[np.bool_],
+    weights: Numbers,
+    prior: tuple[float, float],
+    prior_precision: float,
+) -> tuple[Numbers, NDArray[np.bool_]]:
+    """Weighted logistic regression on one number, for many sets of weights at once, by Newton's method.
+
+    `prior` is the start, and what the lines are pulled to with `prior_precision`.
+    Shapes: (N,), (N,), (B, N) -> lines (B, 2), has_converged (B,).
+    """
+    lines = np.tile(prior, (len(weights), 1))
+    still = np.ones(len(weights), dtype=bool)
+    for _ in range(MOST_STEPS):
+        active = weights[still]
+        intercept, slope = lines[still, :1], lines[still, 1:]
+        chance = sigmoid(intercept + slope * scores)  # (B, N)
+        miss = active * (events - chance)
+        curve = active * chance * (1 - chance)
+        pull_a = miss.sum(axis=1) - prior_precision * (intercept[:, 0] - prior[0])
+        pull_b = miss @ scores - prior_precision * (slope[:, 0] - prior[1])
+        aa = curve.sum(axis=1) + prior_precision + 1e-12
+        ab = curve @ scores
+        bb = curve @ scores**2 + prior_precision + 1e-12
+        determinant = aa * bb - ab**2 + 1e-12
+        step = np.stack([bb * pull_a - ab * pull_b, aa * pull_b - ab * pull_a], axis=1) / determinant[:, None]
+        # A short step cannot overshoot far; the likelihood has one top, so short steps still reach it.
+        longest = np.abs(step).max(axis=1, keepdims=True)
+        lines[still] += step / longest.clip(min=1)
+        still[still] = longest[:, 0] > 1e-8
+        if not still.any():
+            break
+    return lines, ~still
+
+
+def recalibrated(recalibration: Recalibration, scores: Numbers) -> Numbers:
+    """Calibrated risk of each score. Shapes: (N,) -> (N,)."""
+    return sigmoid(recalibration.intercept + recalibration.slope * scores)
+
+
+def risk_interval(recalibration: Recalibration, scores: Numbers) -> tuple[Numbers, Numbers]:
+    """Ends of each risk's 95 % interval, which always holds the risk. Shapes: (N,) -> (N,), (N,)."""
+    risk = recalibrated(recalibration, scores)
+    lines = np.asarray(recalibration.refits).reshape(-1, 2)
+    if len(lines) == 0:
+        return risk.copy(), risk.copy()
+    ends = [
+        # The risk rises with its log-odds, so the percentiles of the log-odds give those of the risk.
+        np.percentile(lines[:, :1] + lines[:, 1:] * scores[start : start + ROWS_AT_ONCE], [2.5, 97.5], axis=0)
+        for start in range(0, max(len(scores), 1), ROWS_AT_ONCE)
+    ]
+    low, high = sigmoid(np.concatenate(ends, axis=1))
+    return np.minimum(low, risk), np.maximum(high, risk)
+
+
+def calibration_slope(risk: Numbers, events: NDArray[np.bool_]) -> float | None:
+    """Slope of the outcome on the log-odds of the risk; 1 is right, below 1 too extreme. None if it has none."""
+    log_odds = logit(risk)
+    if events.all() or not events.any() or np.ptp(log_odds) < 1e-9:
+        return None
+    lines, has_converged = newton_lines(log_odds, events, np.ones((1, len(risk))), (0.0, 1.0), 0.0)
+    return float(lines[0, 1]) if has_converged[0] else None
+
+
+def calibration_in_the_large(risk: Numbers, events: NDArray[np.bool_]) -> float | None:
+    """Log-odds that all risks should be moved by to be right on average; 0 is right. None if it has none."""
+    if events.all() or not events.any():
+        return None
+    log_odds, shift = logit(risk), 0.0
+    for _ in range(MOST_STEPS):
+        chance = sigmoid(log_odds + shift)
+        step = float((events - chance).sum() / ((chance * (1 - chance)).sum() + 1e-12))
+        shift += float(np.clip(step, -1, 1))
+        if abs(step) < 1e-10:
+            break
+    return shift
+
+
+def sigmoid(log_odds: Numbers) -> Numbers:
+    """Log-odds to chances, without overflow."""
+    return np.asarray(0.5 * (1 + np.tanh(0.5 * log_odds)))
+
+
+def logit(risk: Numbers) -> Numbers:
+    """Chances to log-odds; chances are kept a billionth away from 0 and 1."""
+    safe = risk.clip(1e-9, 1 - 1e-9)
+    return np.asarray(np.log(safe) - np.log1p(-safe))

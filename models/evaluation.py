@@ -1,0 +1,121 @@
+"""How well did each model do on held-out patients, and which one is released for each question?"""
+
+from zlib import crc32
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from features.settings import StudySettings
+from features.tables import Evaluations, checked, empty
+from models.baselines import log_loss
+from models.calibration import calibration_in_the_large, calibration_slope, logit
+from models.discrimination import (
+    auprc,
+    auroc,
+    interval,
+    patient_weights,
+    resampled_auroc,
+    resampled_shares,
+    youden_threshold,
+)
+from models.questions import Question
+
+LADDER = ("age_sex", "logistic_regression", "lightgbm", "timeline_transformer")
+
+
+def bootstrap_seed(settings: StudySettings, question: Question, purpose: str) -> list[int]:
+    """A start for the random draws of one question, so that adding a task does not change the others."""
+    return [settings.seed, crc32(question.task.encode()), question.horizon_days, crc32(purpose.encode())]
+
+
+def choose_released(tuning: pl.DataFrame) -> str:
+    """The model with the best log-likelihood of its recalibrated risk on tuning patients.
+
+    Reads Predictions of one question, tuning rows. On a tie the simpler model wins. Held-out patients have no say.
+    """
+    losses = []
+    for model in LADDER:
+        of_model = tuning.filter(pl.col("model") == model)
+        losses.append(log_loss(logit(of_model["risk"].to_numpy()), of_model["is_event"].to_numpy()))
+    return LADDER[int(np.argmin(losses))]
+
+
+def evaluate(
+    predictions: pl.DataFrame,
+    released: dict[Question, str],
+    thresholds: dict[tuple[Question, str], float],
+    settings: StudySettings,
+) -> pl.DataFrame:
+    """Judge every model on held-out patients. Reads Predictions; returns Evaluations, in the ladder's order."""
+    held_out = predictions.filter(pl.col("split") == "held_out").sort("subject_id", "prediction_time")
+    table = []
+    for question in sorted(released):
+        rows = held_out.filter(pl.col("task") == question.task, pl.col("horizon_days") == question.horizon_days)
+        subjects = rows.filter(pl.col("model") == LADDER[0])["subject_id"].to_numpy()
+        seed = bootstrap_seed(settings, question, "held-out resamples")
+        weights = patient_weights(subjects, settings.bootstrap_resamples, seed)
+        for model in LADDER:
+            of_model = rows.filter(pl.col("model") == model)
+            table.append(
+                {
+                    "task": question.task,
+                    "horizon_days": question.horizon_days,
+                    "model": model,
+                    "is_released": released[question] == model,
+                    "rows": of_model.height,
+                    "subjects": of_model["subject_id"].n_unique(),
+                    "events": int(of_model["is_event"].sum()),
+                    **_measures(
+                        of_model["score"].to_numpy(),
+                        of_model["risk"].to_numpy(),
+                        of_model["is_event"].to_numpy(),
+                        thresholds[question, model],
+                        weights,
+                    ),
+                }
+            )
+    return checked(pl.DataFrame(table, schema=empty(Evaluations).schema), Evaluations)
+
+
+def tuning_threshold(tuning: pl.DataFrame) -> float:
+    """Youden's threshold on the recalibrated risk. Reads Predictions of one question and model, tuning rows."""
+    return youden_threshold(tuning["risk"].to_numpy(), tuning["is_event"].to_numpy())
+
+
+def _measures(
+    scores: NDArray[np.float64],
+    risk: NDArray[np.float64],
+    events: NDArray[np.bool_],
+    threshold: float,
+    weights: NDArray[np.float64],
+) -> dict[str, float | int | None]:
+    auroc_low, auroc_high = interval(resampled_auroc(scores, events, weights))
+    flagged = risk >= threshold
+    sensitivity_low, sensitivity_high = interval(resampled_shares(flagged, events, weights))
+    specificity_low, specificity_high = interval(resampled_shares(~flagged, ~events, weights))
+    prevalence = float(events.mean())
+    return {
+        "auroc": auroc(scores, events),
+        "auroc_low": auroc_low,
+        "auroc_high": auroc_high,
+        "auprc": auprc(scores, events),
+        "brier": float(np.mean((risk - events) ** 2)),
+        "calibration_slope": calibration_slope(risk, events),
+        "calibration_intercept": calibration_in_the_large(risk, events),
+        "observed_expected": float(events.sum() / risk.sum()) if risk.sum() > 0 else None,
+        "threshold": threshold,
+        "true_positives": int((flagged & events).sum()),
+        "false_positives": int((flagged & ~events).sum()),
+        "true_negatives": int((~flagged & ~events).sum()),
+        "false_negatives": int((~flagged & events).sum()),
+        "accuracy": float((flagged == events).mean()),
+        "majority_accuracy": max(prevalence, 1 - prevalence),
+        "sensitivity": float(flagged[events].mean()),
+        "sensitivity_low": sensitivity_low,
+        "sensitivity_high": sensitivity_high,
+        "specificity": float((~flagged)[~events].mean()),
+        "specificity_low": specificity_low,
+        "specificity_high": specificity_high,
+        "positive_predictive_value": float(events[flagged].mean()) if flagged.any() else None,
+    }

@@ -1,0 +1,190 @@
+"""Why this risk? The largest contributions to one patient's score, in words, with the records behind each.
+
+Contributions are log-odds added (above 0) or taken (below 0) before recalibration: for linear models coefficient x
+standardised value, against a typical train patient; for LightGBM TreeSHAP; for the transformer integrated
+gradients along each event's strength, from a timeline with the same visits but nothing in them. They say what
+moved the model, not what would move the patient's health.
+"""
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+
+from models.hazards import incidence_log_odds
+from models.questions import KEYS
+from models.risk_transformer import RiskTransformer
+from models.sequences import Sequences, batch_of, event_counts, event_places
+from models.training import parts_of, steady_threads
+from models.vocabulary import SequenceVocabulary
+
+REASONS = 5
+RECORDS_PER_REASON = 3
+PATH_POINTS = 8
+YES_OR_NO = ["is_present", "is_female"]
+VISIT_WORDS = {
+    "AMB": "Outpatient visit",
+    "EMER": "Emergency visit",
+    "IMP": "Hospital stay",
+    "OBSENC": "Observation stay",
+    "HH": "Home visit",
+    "VR": "Virtual visit",
+    "OTHER": "Other visit",
+}
+UNIT_WORDS = {"a": "years", "d": "days", "1": ""}
+
+
+def feature_reasons(
+    terms: NDArray[np.float64],
+    names: list[str],
+    values: pl.DataFrame,
+    definitions: pl.DataFrame,
+    events: pl.LazyFrame,
+) -> pl.DataFrame:
+    """The largest contributions of features to each row, with the records behind them.
+
+    terms (N, F): contributions of the features `names` to the N rows of `values` (keys and feature columns).
+    definitions is FeatureDefinitions; events is Events. Returns keys, label, contribution, record_ids: at most 5
+    rows for each of `values`, largest first. Demographics and features without a record have no record_ids.
+    """
+    largest = np.argsort(-np.abs(terms), axis=1, kind="stable")[:, :REASONS]
+    rows = np.repeat(np.arange(len(terms)), largest.shape[1])
+    columns = largest.ravel()
+    matrix = values.select(names).to_numpy()
+    top = (
+        values.select(KEYS)[rows.tolist()]
+        .with_columns(
+            feature=pl.Series(np.asarray(names)[columns], dtype=pl.String),
+            contribution=pl.Series(terms[rows, columns], dtype=pl.Float64),
+            value=pl.Series(matrix[rows, columns].astype(np.float64)),
+        )
+        .filter(pl.col("contribution") != 0)
+    )
+    known = definitions.select("feature", "description", "unit", "statistic", has_codes=pl.col("codes").list.len() > 0)
+    worded = top.join(known, on="feature", how="left", maintain_order="left").with_columns(label=_feature_label())
+    return _with_records(worded, definitions, events).select(*KEYS, "label", "contribution", "record_ids")
+
+
+def event_contributions(
+    model: RiskTransformer, sequences: Sequences, rows: NDArray[np.integer], task: int, intervals: int
+) -> NDArray[np.float64]:
+    """What each event adds to the log-odds of one outcome, by integrated gradients (Sundararajan 2017).
+
+    Every event's strength goes from 0 (absent) to 1 (as recorded) at the same pace. Returns one number for each of
+    the sequences' events, nought outside `rows`; those of a row sum to its log-odds less those without any event.
+    """
+    points, shares = np.polynomial.legendre.leggauss(PATH_POINTS)
+    contributions = np.zeros(sequences.events.height)
+    model.eval()
+    with steady_threads():
+        for part in parts_of(sequences, rows):
+            batch = batch_of(sequences, part)
+            total = torch.zeros(len(batch.values), dtype=torch.float64)
+            for point, share in zip(points, shares, strict=True):
+                weights = torch.full_like(batch.values, (point + 1) / 2).requires_grad_()
+                logits = model.at_prediction_time(batch, weights)  # (B, Q, K, 3)
+                answer = incidence_log_odds(logits[:, task], intervals).sum()
+                (slope,) = torch.autograd.grad(answer, weights)
+                total += slope.double() * share / 2
+            contributions[event_places(sequences, part)] = total.numpy()
+    return contributions
+
+
+def event_reasons(
+    contributions: NDArray[np.float64],
+    sequences: Sequences,
+    rows: NDArray[np.integer],
+    vocabulary: SequenceVocabulary,
+    code_names: dict[str, str],
+) -> pl.DataFrame:
+    """The largest contributions of events to each row, those of one code together, newest records first.
+
+    Returns keys, label, contribution, record_ids: at most 5 for each row, largest first. `code_names` puts codes
+    into words; a code without a name stands for itself.
+    """
+    events = sequences.events.with_columns(
+        row=pl.Series(np.repeat(np.arange(sequences.keys.height), event_counts(sequences))),
+        contribution=pl.Series(contributions),
+        place=pl.int_range(pl.len()),
+    ).filter(pl.col("row").is_in(pl.Series(rows).cast(pl.Int64).implode()))
+    summed = (
+        events.sort("place", descending=True)
+        .group_by("row", "token", maintain_order=True)
+        .agg(
+            pl.col("contribution").sum(),
+            pl.col("number").drop_nulls().first(),
+            pl.col("unit").drop_nulls().first(),
+            record_ids=pl.col("record_id").unique(maintain_order=True).head(RECORDS_PER_REASON),
+        )
+        .filter(pl.col("contribution") != 0)
+    )
+    words = pl.DataFrame(
+        {
+            "token": pl.Series(range(len(vocabulary.tokens)), dtype=pl.Int32),
+            "label": [token_name(word, code_names) for word in vocabulary.tokens],
+        }
+    )
+    value = (
+        pl.format(": {} {}", _short("number"), pl.col("unit").fill_null("").replace(UNIT_WORDS))
+        .str.strip_chars_end()
+        .fill_null("")
+    )
+    return (
+        summed.with_columns(size=pl.col("contribution").abs())
+        .sort("row", "size", "token", descending=[False, True, False])
+        .filter(pl.int_range(pl.len()).over("row") < REASONS)
+        .join(words, on="token", maintain_order="left")
+        .join(sequences.keys.with_row_index("row").cast({"row": pl.Int64}), on="row", maintain_order="left")
+        .select(*KEYS, label=pl.col("label") + value, contribution="contribution", record_ids="record_ids")
+    )
+
+
+def token_name(token: str, code_names: dict[str, str]) -> str:
+    """A token in words: `Body mass index`, `Smoking status: Never smoker`, `Hospital stay (end)`."""
+    if token.endswith("//(other)"):
+        return f"Any other {token.removesuffix('//(other)')} code"
+    if token.startswith("STATE//"):
+        return f"Before the look-back: {token.removeprefix('STATE//').replace('_', ' ')}"
+    if token.startswith("SEX//"):
+        return f"Sex: {token.removeprefix('SEX//')}"
+    if token.startswith("ENCOUNTER//"):
+        _, visit_class, moment = token.split("//")
+        return f"{VISIT_WORDS.get(visit_class, visit_class)} ({moment})"
+    code, _, answer = token.partition("=")
+    name = code_names.get(code, code)
+    return f"{name}: {code_names.get(answer, answer)}" if answer else name
+
+
+def _feature_label() -> pl.Expr:
+    value = pl.col("value")
+    unit = pl.col("unit").fill_null("").replace(UNIT_WORDS)
+    told = (
+        pl.when(value.is_nan() | value.is_null())
+        .then(pl.lit("not recorded"))
+        .when(pl.col("statistic").is_in(YES_OR_NO))
+        .then(pl.when(value > 0).then(pl.lit("yes")).otherwise(pl.lit("no")))
+        .otherwise(pl.format("{} {}", _short("value"), unit).str.strip_chars_end())
+    )
+    name = pl.when(pl.col("statistic") == "is_female").then(pl.lit("Female")).otherwise("description")
+    return name.fill_null(pl.col("feature")).str.split("; ").list.first() + ": " + told
+
+
+def _short(column: str) -> pl.Expr:
+    rounded = pl.col(column).cast(pl.Float64).round_sig_figs(3)
+    is_whole = rounded == rounded.round(0)
+    return (
+        pl.when(is_whole).then(rounded.cast(pl.Int64, strict=False).cast(pl.String)).otherwise(rounded.cast(pl.String))
+    )
+
+
+def _with_records(top: pl.DataFrame, definitions: pl.DataFrame, events: pl.LazyFrame) -> pl.DataFrame:
+    from features.feature_tables import records_behind
+
+    none = pl.lit([], pl.List(pl.Int64))
+    traceable = top.filter(pl.col("has_codes")).select(*KEYS, "feature")
+    if traceable.is_empty():
+        return top.with_columns(record_ids=none)
+    records = records_behind(events, traceable, definitions, at_most=RECORDS_PER_REASON)
+    return top.join(records, on=[*KEYS, "feature"], how="left", maintain_order="left").with_columns(
+        pl.col("record_ids").fill_null(none)
+    )

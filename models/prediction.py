@@ -1,0 +1,130 @@
+"""How likely is each outcome for each eligible patient on one day, how sure is that, and why?"""
+
+from datetime import date
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from features.errors import ModelError, ScoringError
+from features.tables import RiskScores, checked, empty
+from models.baselines import lightgbm_log_odds, lightgbm_terms, linear_log_odds, linear_terms
+from models.calibration import recalibrated, risk_interval
+from models.explanation import event_contributions, event_reasons, feature_reasons
+from models.questions import KEYS, Question, feature_matrix
+from models.saved_model import ReleasedModel, SavedModel, transformer_place
+from models.sequences import Sequences, build_sequences
+from models.training import forecast_log_odds
+
+
+def score_patients(
+    model: SavedModel,
+    events: pl.LazyFrame,
+    features: pl.DataFrame,
+    eligible: pl.DataFrame,
+    as_of: date,
+    data_version: str,
+    *,
+    codes: pl.DataFrame | None = None,
+) -> pl.DataFrame:
+    """Score every eligible patient with the model released for each question, with interval and reasons.
+
+    Reads Events, the feature table built with `model.definitions`, and `eligible` (subject_id, prediction_time,
+    task, horizon_days; one prediction time a patient, in shifted time, which does not reach the output). `codes`
+    (Codes) puts the codes in the transformer's reasons into words. Eligible rows of a question without a released
+    model get no score. Returns RiskScores; the same inputs give the same rows.
+    What the interval covers, and what not, is said in models/calibration.py.
+    Raises ModelError when the feature table does not fit the model, ScoringError when a patient comes twice.
+    """
+    _check_features(model, features)
+    wanted = eligible.select(*KEYS, "task", "horizon_days").sort("task", "horizon_days", "subject_id")
+    if wanted.select("subject_id", "task", "horizon_days").is_duplicated().any():
+        raise ScoringError("A patient is eligible twice for one task on one day. Give one prediction time for each.")
+    names = _code_names(codes)
+    tables = [empty(RiskScores)]
+    for question, entry in sorted(model.questions.items()):
+        rows = wanted.filter(pl.col("task") == question.task, pl.col("horizon_days") == question.horizon_days).select(
+            KEYS
+        )
+        if rows.is_empty():
+            continue
+        scores, reasons = _score_question(model, question, entry, rows, events, features, names)
+        low, high = risk_interval(entry.calibration[entry.released], scores)
+        tables.append(
+            rows.with_columns(
+                as_of=pl.lit(as_of),
+                task=pl.lit(question.task),
+                horizon_days=pl.lit(question.horizon_days, pl.Int32),
+                risk=pl.Series(recalibrated(entry.calibration[entry.released], scores)),
+                risk_low=pl.Series(low),
+                risk_high=pl.Series(high),
+                model=pl.lit(entry.released),
+                model_version=pl.lit(model.version),
+                data_version=pl.lit(data_version),
+            )
+            .join(_nested(reasons), on=KEYS, how="left", maintain_order="left")
+            .with_columns(pl.col("reasons").fill_null(pl.lit([], tables[0].schema["reasons"])))
+            .select(RiskScores.column_names())
+        )
+    return checked(pl.concat(tables).sort("task", "horizon_days", "subject_id"), RiskScores)
+
+
+def _score_question(
+    model: SavedModel,
+    question: Question,
+    entry: ReleasedModel,
+    rows: pl.DataFrame,
+    events: pl.LazyFrame,
+    features: pl.DataFrame,
+    names: dict[str, str],
+) -> tuple[NDArray[np.float64], pl.DataFrame]:
+    """Log-odds of each row by the released model, and the reasons (keys, label, contribution, record_ids)."""
+    if entry.released == "timeline_transformer":
+        return _score_by_timeline(model, question, rows, events, names)
+    columns = model.feature_columns
+    matrix = feature_matrix(features, rows, columns)
+    if entry.released == "lightgbm":
+        scores, used = lightgbm_log_odds(model.trees[question], matrix), columns
+        terms = lightgbm_terms(model.trees[question], matrix)
+    else:
+        linear = entry.linear[entry.released]
+        scores, used = linear_log_odds(linear, matrix, columns), linear.features
+        terms = linear_terms(linear, matrix, columns)
+    values = rows.hstack(pl.DataFrame(matrix, schema=columns))
+    return scores, feature_reasons(terms, used, values, model.definitions, events)
+
+
+def _score_by_timeline(
+    model: SavedModel, question: Question, rows: pl.DataFrame, events: pl.LazyFrame, names: dict[str, str]
+) -> tuple[NDArray[np.float64], pl.DataFrame]:
+    if model.transformer is None or model.transformer_shape is None or model.vocabulary is None:
+        raise ModelError("The saved model has no transformer although it was released. Train it again.")
+    sequences: Sequences = build_sequences(events, rows, model.vocabulary)
+    everybody = np.arange(rows.height)
+    task, intervals = transformer_place(model.transformer_shape, question)
+    scores = forecast_log_odds(model.transformer, sequences, everybody, [(task, intervals)])[:, 0]
+    contributions = event_contributions(model.transformer, sequences, everybody, task, intervals)
+    return scores, event_reasons(contributions, sequences, everybody, model.vocabulary, names)
+
+
+def _nested(reasons: pl.DataFrame) -> pl.DataFrame:
+    """One row per patient with its reasons as a list, in their order."""
+    return reasons.group_by(KEYS, maintain_order=True).agg(reasons=pl.struct("label", "contribution", "record_ids"))
+
+
+def _code_names(codes: pl.DataFrame | None) -> dict[str, str]:
+    if codes is None:
+        return {}
+    named = codes.filter(pl.col("description").is_not_null())
+    return dict(named.select("code", "description").iter_rows())
+
+
+def _check_features(model: SavedModel, features: pl.DataFrame) -> None:
+    """Raise ModelError unless the feature table has the columns, in order, that the model was trained on."""
+    columns = [name for name in features.columns if name not in KEYS]
+    if columns != model.feature_columns:
+        different = len(set(columns) ^ set(model.feature_columns))
+        raise ModelError(
+            f"The feature table does not fit the saved model: {different:,} columns differ"
+            f"{'' if different else ' in their order'}. Build it with the definitions saved with the model."
+        )

@@ -1,0 +1,35 @@
+"""Which counts may be shown? None that stands for fewer people than the smallest cell, but nought."""
+
+from math import isnan
+
+import polars as pl
+
+
+def shown(count: int, people: int, smallest_cell: int) -> str:
+    """A count as text. `people` is how many persons stand behind it."""
+    return f"fewer than {smallest_cell}" if 0 < people < smallest_cell else f"{count:,}"
+
+
+def people_in_cells(predictions: pl.DataFrame, threshold: float) -> dict[str, int]:
+    """How many people stand in each cell of the confusion matrix. Reads Predictions of one model and split."""
+    flagged = pl.col("risk") >= threshold
+    cells = predictions.with_columns(
+        cell=pl.when(flagged & pl.col("is_event"))
+        .then(pl.lit("true_positives"))
+        .when(flagged)
+        .then(pl.lit("false_positives"))
+        .when(pl.col("is_event"))
+        .then(pl.lit("false_negatives"))
+        .otherwise(pl.lit("true_negatives"))
+    )
+    counted = cells.group_by("cell").agg(pl.col("subject_id").n_unique())
+    found = dict(counted.iter_rows())
+    names = ("true_positives", "false_positives", "true_negatives", "false_negatives")
+    return {name: found.get(name, 0) for name in names}
+
+
+def share(value: float | None, is_rounded: bool) -> str:
+    """A share as per cent; to the nearest ten when an exact one would betray a small count."""
+    if value is None or isnan(value):
+        return "–"
+    return f"about {round(value * 10) * 10} %" if is_rounded else f"{value * 100:.0f} %"

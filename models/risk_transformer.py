@@ -1,0 +1,175 @@
+"""How likely is each outcome, given the visits of the look-back? A small causal transformer with hazard heads.
+
+Attention sees the time between visits: queries and keys are turned by angles proportional to time (rotary
+positions, Su et al. 2021, with days in place of token counts), so only differences of time matter.
+"""
+
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, Field
+from torch import Tensor, nn
+
+from models.sequences import SequenceBatch
+
+
+class TransformerSettings(BaseModel, frozen=True, extra="forbid"):
+    """Size and training of the timeline transformer; saved beside its weights."""
+
+    width: int = Field(default=64, gt=0, description="Numbers that describe a visit.")
+    layers: int = Field(default=2, gt=0)
+    heads: int = Field(default=4, gt=0)
+    most_visits: int = Field(
+        default=64, ge=3, description="Newest visits kept, with the state and the prediction time."
+    )
+    intervals_per_horizon: int = Field(default=4, gt=0, description="Follow-up intervals up to each horizon.")
+    dropout: float = Field(default=0.2, ge=0, lt=1)
+    event_dropout: float = Field(default=0.1, ge=0, lt=1, description="Share of events hidden in training.")
+    most_epochs: int = Field(default=20, gt=0)
+    patience_epochs: int = Field(
+        default=4, gt=0, description="Epochs without a better tuning likelihood before stopping."
+    )
+    rows_per_batch: int = Field(default=64, gt=0)
+    learning_rate: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=0.05, ge=0)
+
+
+class VisitEncoder(nn.Module):
+    """Pools the events of a visit and adds its age, gap and kind.
+
+    An event is its code's vector plus its value times the code's value vector. Shapes: E events, B rows,
+    T visits, D width: tokens (E,), values (E,), visits (B, T, 4) -> (B, T, D).
+    """
+
+    def __init__(self, tokens: int, width: int) -> None:
+        super().__init__()
+        self.code = nn.Embedding(tokens, width)
+        self.value = nn.Embedding(tokens, width)
+        self.kind = nn.Embedding(3, width)
+        self.time = nn.Linear(3, width)
+        self.mix = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, width))
+        for embedding in (self.code, self.value, self.kind):
+            nn.init.normal_(embedding.weight, std=0.1)
+
+    def forward(self, batch: SequenceBatch, event_weights: Tensor) -> Tensor:
+        """Vectors of the visits; event_weights (E,) says how much of each event is there."""
+        rows, visits, _ = batch.visits.shape
+        codes = F.embedding_bag(
+            batch.tokens, self.code.weight, batch.bag_starts, mode="sum", per_sample_weights=event_weights
+        )
+        values = F.embedding_bag(
+            batch.tokens,
+            self.value.weight,
+            batch.bag_starts,
+            mode="sum",
+            per_sample_weights=event_weights * batch.values,
+        )
+        # The square root keeps a visit with many events from drowning the others.
+        pooled = (codes + values) / batch.bag_sizes.clamp(min=1).sqrt()[:, None]  # (B * T, D)
+        age, gap, _, kind = batch.visits.unbind(dim=-1)  # each (B, T)
+        when = self.time(torch.stack([age, age * age, gap], dim=-1))  # (B, T, D)
+        visit = pooled.view(rows, visits, -1) + when + self.kind(kind.long())
+        return visit + self.mix(visit)
+
+
+class TimeAttention(nn.Module):
+    """Causal attention that sees the days between visits. Shapes: x (B, T, D), days_before (B, T) -> (B, T, D)."""
+
+    periods_days: Tensor
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.dropout = dropout
+        self.to_qkv = nn.Linear(width, 3 * width)
+        self.to_out = nn.Linear(width, width)
+        pairs = width // heads // 2
+        # From two days to about sixteen years, so that both a stay and a decade turn by a visible angle.
+        self.register_buffer("periods_days", torch.logspace(0.3, 3.77, pairs), persistent=False)
+
+    def forward(self, x: Tensor, days_before: Tensor) -> Tensor:
+        """Mix into each visit what came before it."""
+        rows, visits, width = x.shape
+        angle = -days_before[:, None, :, None] * (2 * torch.pi / self.periods_days)  # (B, 1, T, pairs)
+        q, k, v = self.to_qkv(x).view(rows, visits, 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # each (B, H, T, D/H)
+        mixed = F.scaled_dot_product_attention(
+            turned(q, angle),
+            turned(k, angle),
+            v,
+            is_causal=True,  # padding stands after the last visit, so no visit sees it
+            dropout_p=self.dropout if self.training else 0.0,
+        )
+        return self.to_out(mixed.transpose(1, 2).reshape(rows, visits, width))
+
+
+def turned(x: Tensor, angle: Tensor) -> Tensor:
+    """Turn each pair of numbers in the last dimension by its angle. Shapes: (B, H, T, 2P), (B, 1, T, P)."""
+    first, second = x.chunk(2, dim=-1)
+    cosine, sine = angle.cos(), angle.sin()
+    return torch.cat([first * cosine - second * sine, first * sine + second * cosine], dim=-1)
+
+
+class Block(nn.Module):
+    """One pre-norm layer: attention over visits, then a small network on each. Shapes: (B, T, D) -> (B, T, D)."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(width)
+        self.attention = TimeAttention(width, heads, dropout)
+        self.network_norm = nn.LayerNorm(width)
+        self.network = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, days_before: Tensor) -> Tensor:
+        """Add both parts to what stands already."""
+        x = x + self.dropout(self.attention(self.attention_norm(x), days_before))
+        return x + self.dropout(self.network(self.network_norm(x)))
+
+
+class RiskTransformer(nn.Module):
+    """Hazards of every task at every visit.
+
+    Shapes: B rows, T visits, D width, Q tasks, K intervals (the most of any task; a task with fewer leaves the
+    last ones unused): batch -> logits (B, T, Q, K, 3), the last dimension being none, event, death.
+    """
+
+    def __init__(self, tokens: int, tasks: int, intervals: int, settings: TransformerSettings) -> None:
+        super().__init__()
+        self.tasks = tasks
+        self.event_dropout = settings.event_dropout
+        self.encoder = VisitEncoder(tokens, settings.width)
+        self.dropout = nn.Dropout(settings.dropout)
+        self.blocks = nn.ModuleList(
+            Block(settings.width, settings.heads, settings.dropout) for _ in range(settings.layers)
+        )
+        self.norm = nn.LayerNorm(settings.width)
+        self.to_hazards = nn.Linear(settings.width, tasks * intervals * 3)
+        # Start from the same small answer for everybody; training sets the bias to the train patients' hazards.
+        nn.init.normal_(self.to_hazards.weight, std=0.01)
+
+    def forward(self, batch: SequenceBatch, event_weights: Tensor | None = None) -> Tensor:
+        """Hazard logits at every visit."""
+        rows, visits, _ = batch.visits.shape
+        return self.to_hazards(self.summaries(batch, event_weights)).view(rows, visits, self.tasks, -1, 3)
+
+    def at_prediction_time(self, batch: SequenceBatch, event_weights: Tensor | None = None) -> Tensor:
+        """Hazard logits read at the last visit only. Shapes: (B, Q, K, 3)."""
+        summaries = self.summaries(batch, event_weights)  # (B, T, D)
+        last = summaries[torch.arange(len(summaries)), batch.last_visit]  # (B, D)
+        return self.to_hazards(last).view(len(last), self.tasks, -1, 3)
+
+    def summaries(self, batch: SequenceBatch, event_weights: Tensor | None) -> Tensor:
+        """What the network remembers at each visit. Shapes: event_weights (E,), ones when None -> (B, T, D)."""
+        if event_weights is None:
+            event_weights = F.dropout(torch.ones_like(batch.values), self.event_dropout, self.training)
+        x = self.dropout(self.encoder(batch, event_weights))
+        for block in self.blocks:
+            x = block(x, batch.visits[:, :, 2])
+        return self.norm(x)
+
+
+def edge_places(edges_days: list[float], horizons_days: list[int]) -> dict[int, int]:
+    """How many intervals end by each horizon."""
+    ends = [end for _, end in pairwise(edges_days)]
+    return {horizon: ends.index(float(horizon)) + 1 for horizon in horizons_days}

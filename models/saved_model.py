@@ -1,0 +1,207 @@
+"""What is a saved ladder? A folder of plain numbers and text, each file sealed by its hash; nothing is executed.
+
+settings.json, feature_definitions.parquet, vocabulary.json, contract.json (the tables it expects), ladder.json
+(questions, released models, thresholds, linear models, calibration), trees/<n>.txt (LightGBM's own text),
+transformer.safetensors with transformer.json, and manifest.json with the SHA-256 of every other file. The version
+of a model is the digest of those hashes, so the same inputs and seed give the same version.
+"""
+
+import hashlib
+import json
+import shutil
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import polars as pl
+import safetensors.torch
+import torch
+from pydantic import BaseModel, ValidationError
+
+from features.errors import ModelError
+from features.settings import StudySettings
+from models.baselines import LinearModel
+from models.calibration import Recalibration
+from models.questions import Question
+from models.risk_transformer import RiskTransformer, TransformerSettings, edge_places
+from models.training import HazardTask
+from models.vocabulary import SequenceVocabulary
+
+FORMAT = 1
+LIBRARIES = ("lightgbm", "numpy", "polars", "scikit-learn", "torch")
+
+
+class ReleasedModel(BaseModel, frozen=True, extra="forbid"):
+    """Everything about one question but the transformer, which all questions share."""
+
+    task: str
+    horizon_days: int
+    released: str
+    thresholds: dict[str, float]
+    calibration: dict[str, Recalibration]
+    linear: dict[str, LinearModel]
+
+
+class Ladder(BaseModel, frozen=True, extra="forbid"):
+    """The questions that were answered; none when every task was skipped."""
+
+    questions: list[ReleasedModel]
+
+
+class TransformerShape(BaseModel, frozen=True, extra="forbid"):
+    """What is needed to build the network before its weights are put in."""
+
+    settings: TransformerSettings
+    tokens: int
+    intervals: int
+    tasks: list[HazardTask]
+
+
+class Contract(BaseModel, frozen=True, extra="forbid"):
+    """The tables a model reads: features by name, in order, all Float32; and how the folder is laid out."""
+
+    format: int
+    feature_columns: list[str]
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """A ladder, in memory. `trees` holds LightGBM's text by question; transformer and vocabulary are None when
+    every task was skipped."""
+
+    settings: StudySettings
+    definitions: pl.DataFrame
+    questions: dict[Question, ReleasedModel]
+    trees: dict[Question, str]
+    transformer: RiskTransformer | None
+    transformer_shape: TransformerShape | None
+    vocabulary: SequenceVocabulary | None
+    version: str
+
+    @property
+    def feature_columns(self) -> list[str]:
+        """Names of the feature table's columns, in order."""
+        return self.definitions["feature"].to_list()
+
+
+def save_model(model: SavedModel, folder: Path) -> str:
+    """Write the folder beside its place and rename it in; returns the version.
+
+    The version in `model` is ignored. A run killed between the two renames leaves the model before in
+    `<folder>.previous`, where load_model finds it.
+    """
+    partial, previous = _beside(folder, "partial"), _beside(folder, "previous")
+    shutil.rmtree(partial, ignore_errors=True)
+    (partial / "trees").mkdir(parents=True)
+    _write_files(model, partial)
+    hashes = {path: _digest(partial / path) for path in _files(partial)}
+    made_with = {name: version(name) for name in LIBRARIES}
+    model_version = _version_of(hashes)
+    _write_json(partial / "manifest.json", {"version": model_version, "made_with": made_with, "sha256": hashes})
+    if folder.exists():
+        shutil.rmtree(previous, ignore_errors=True)
+        folder.rename(previous)
+    partial.rename(folder)
+    shutil.rmtree(previous, ignore_errors=True)
+    return model_version
+
+
+def load_model(folder: Path) -> SavedModel:
+    """Read a saved ladder, after checking every file against its hash.
+
+    Raises ModelError when the folder is missing, was changed after it was written, or was written by another
+    version of this program.
+    """
+    previous = _beside(folder, "previous")
+    folder = previous if previous.exists() and not folder.exists() else folder
+    if not (folder / "manifest.json").is_file():
+        raise ModelError(f"There is no saved model in {folder.name}/. Run `sequela run` to train one.")
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text())
+        _check_hashes(folder, manifest)
+        return _read_files(folder, manifest["version"])
+    except (ValidationError, KeyError, TypeError, AttributeError, ValueError, OSError, RuntimeError) as error:
+        raise ModelError(
+            f"The saved model in {folder.name}/ cannot be read ({type(error).__name__}); probably written by "
+            "another version of this program. Train it again with `sequela run`."
+        ) from error
+
+
+def transformer_place(shape: TransformerShape, question: Question) -> tuple[int, int]:
+    """Where the transformer answers a question: the task's place, and the intervals up to the horizon."""
+    place = [task.task for task in shape.tasks].index(question.task)
+    return place, edge_places(shape.tasks[place].edges_days, [question.horizon_days])[question.horizon_days]
+
+
+def _write_files(model: SavedModel, folder: Path) -> None:
+    _write_json(folder / "settings.json", model.settings.model_dump(mode="json"))
+    model.definitions.write_parquet(folder / "feature_definitions.parquet", compression="zstd")
+    contract = Contract(format=FORMAT, feature_columns=model.feature_columns)
+    _write_json(folder / "contract.json", contract.model_dump(mode="json"))
+    ladder = Ladder(questions=[model.questions[question] for question in sorted(model.questions)])
+    _write_json(folder / "ladder.json", ladder.model_dump(mode="json"))
+    for place, question in enumerate(sorted(model.trees)):
+        (folder / "trees" / f"{place}.txt").write_text(model.trees[question])
+    if model.transformer and model.transformer_shape and model.vocabulary:
+        _write_json(folder / "vocabulary.json", model.vocabulary.model_dump(mode="json"))
+        _write_json(folder / "transformer.json", model.transformer_shape.model_dump(mode="json"))
+        safetensors.torch.save_file(model.transformer.state_dict(), folder / "transformer.safetensors")
+
+
+def _read_files(folder: Path, model_version: str) -> SavedModel:
+    Contract.model_validate_json((folder / "contract.json").read_text())
+    ladder = Ladder.model_validate_json((folder / "ladder.json").read_text())
+    questions = {Question(entry.task, entry.horizon_days): entry for entry in ladder.questions}
+    shape, vocabulary, transformer = None, None, None
+    if (folder / "transformer.json").exists():
+        shape = TransformerShape.model_validate_json((folder / "transformer.json").read_text())
+        vocabulary = SequenceVocabulary.model_validate_json((folder / "vocabulary.json").read_text())
+        with torch.random.fork_rng(devices=[]):  # building draws first weights, which are then replaced
+            transformer = RiskTransformer(shape.tokens, len(shape.tasks), shape.intervals, shape.settings)
+        transformer.load_state_dict(safetensors.torch.load_file(folder / "transformer.safetensors"))
+        transformer.eval()
+    return SavedModel(
+        settings=StudySettings.model_validate_json((folder / "settings.json").read_text()),
+        definitions=pl.read_parquet(folder / "feature_definitions.parquet"),
+        questions=questions,
+        trees={
+            question: (folder / "trees" / f"{place}.txt").read_text()
+            for place, question in enumerate(sorted(questions))
+        },
+        transformer=transformer,
+        transformer_shape=shape,
+        vocabulary=vocabulary,
+        version=model_version,
+    )
+
+
+def _check_hashes(folder: Path, manifest: dict[str, dict[str, str]]) -> None:
+    """Raise ModelError unless the folder holds exactly the files of the manifest, unchanged."""
+    expected = manifest["sha256"]
+    found = {path: _digest(folder / path) for path in _files(folder) if path != "manifest.json"}
+    changed = sorted(path for path in expected.keys() | found.keys() if expected.get(path) != found.get(path))
+    if changed or manifest["version"] != _version_of(expected):
+        raise ModelError(
+            f"The saved model in {folder.name}/ was changed after it was written: "
+            f"{', '.join(changed) or 'manifest.json'}. Restore it, or train again with `sequela run`."
+        )
+
+
+def _files(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _version_of(hashes: dict[str, str]) -> str:
+    return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _beside(folder: Path, suffix: str) -> Path:
+    return folder.with_name(f"{folder.name}.{suffix}")
+
+
+def _write_json(path: Path, content: object) -> None:
+    path.write_text(json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")

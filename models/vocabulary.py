@@ -1,0 +1,140 @@
+"""Which words and number scales does the timeline transformer know? Fitted on train patients.
+
+A token is a code, or `code=answer` for a coded answer. Codes of too few patients share one token per system, such
+as `SNOMED//(other)`, so that a saved model holds nothing that only a few people have. What says who somebody is,
+or that somebody died, is never a token: MEDS_BIRTH (age is given instead), MEDS_DEATH, race, ethnicity, site.
+"""
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from pydantic import BaseModel
+
+from features.settings import StudySettings
+
+UNKNOWN = "(nothing known)"
+NEVER_SEEN_SYSTEMS = ["MEDS_BIRTH", "MEDS_DEATH", "RACE", "ETHNICITY", "SITE"]
+LEVELS = np.linspace(0.05, 0.95, 19)
+
+
+class NumberScale(BaseModel, frozen=True, extra="forbid"):
+    """How a token's numbers, in `unit`, map to quantiles of the train patients (levels 0.05 to 0.95)."""
+
+    unit: str
+    values: list[float]
+    levels: list[float]
+
+
+class ChronicGroup(BaseModel, frozen=True, extra="forbid"):
+    """A group of codes that never resolve, so that having one before the look-back still counts."""
+
+    name: str
+    codes: list[str]
+    prefixes: list[str]
+
+
+class SequenceVocabulary(BaseModel, frozen=True, extra="forbid"):
+    """Everything that turns events into the transformer's input. A token's number is its place in `tokens`."""
+
+    tokens: list[str]
+    scales: dict[str, NumberScale]
+    chronic_groups: list[ChronicGroup]
+    lookback_days: int
+    most_visits: int
+    median_age_years: float
+
+
+def visible_system() -> pl.Expr:
+    """True for codes that may become tokens."""
+    return ~pl.col("code").str.split("//").list.first().is_in(NEVER_SEEN_SYSTEMS)
+
+
+def token() -> pl.Expr:
+    """The token of an event: its code, with the coded answer when there is one."""
+    return pl.when(pl.col("text_value").is_null()).then("code").otherwise(pl.format("{}={}", "code", "text_value"))
+
+
+def other_token() -> pl.Expr:
+    """The token shared by the rare codes of a system."""
+    return pl.format("{}//(other)", pl.col("code").str.split("//").list.first())
+
+
+def chronic_groups() -> list[ChronicGroup]:
+    """The code groups that never resolve, from the project's code groups."""
+    from features.codes import load_code_groups
+
+    return [
+        ChronicGroup(name=group.name, codes=sorted(group.codes), prefixes=sorted(group.prefixes))
+        for group in load_code_groups()
+        if group.is_chronic
+    ]
+
+
+def chronic_tokens(codes: pl.Series, groups: list[ChronicGroup]) -> pl.DataFrame:
+    """The state token of every group that a code belongs to. Columns: code, token (`STATE//<group>`)."""
+    distinct = pl.DataFrame({"code": codes}).unique().sort("code")
+    found = [
+        distinct.filter(
+            pl.any_horizontal(
+                pl.col("code").is_in(group.codes),
+                *[pl.col("code").str.starts_with(prefix) for prefix in group.prefixes],
+            )
+        ).with_columns(token=pl.lit(f"STATE//{group.name}"))
+        for group in groups
+    ]
+    return pl.concat([distinct.clear().with_columns(token=pl.lit("")), *found])
+
+
+def fit_vocabulary(
+    recent: pl.DataFrame,
+    ages_years: NDArray[np.floating],
+    groups: list[ChronicGroup],
+    settings: StudySettings,
+    most_visits: int,
+) -> SequenceVocabulary:
+    """Learn tokens and number scales from what train patients showed within the look-back.
+
+    Reads `recent`: subject_id, code, text_value, numeric_value, unit; one row per event (the same event may come
+    again for another prediction time: it is counted once through `record_id`). `ages_years` at the prediction
+    times may hold NaN. A token needs `settings.smallest_cell` patients, and so does a number scale.
+    """
+    events = recent.unique(["subject_id", "record_id", "known_time", "code", "text_value", "numeric_value", "unit"])
+    named = events.with_columns(token=token(), other=other_token())
+    common = _of_enough_patients(named, "token", settings.smallest_cell)
+    rare = named.join(common, on="token", how="anti")
+    others = _of_enough_patients(rare, "other", settings.smallest_cell).rename({"other": "token"})
+    states = [f"STATE//{group.name}" for group in groups]
+    known_ages = ages_years[~np.isnan(ages_years)]
+    return SequenceVocabulary(
+        tokens=[UNKNOWN, *sorted({*common["token"], *others["token"], *states, "SEX//female", "SEX//male"})],
+        scales=_number_scales(named.join(common, on="token", how="semi"), settings.smallest_cell),
+        chronic_groups=groups,
+        lookback_days=settings.lookback_days,
+        most_visits=most_visits,
+        median_age_years=float(np.median(known_ages)) if known_ages.size else 50.0,
+    )
+
+
+def _of_enough_patients(events: pl.DataFrame, column: str, fewest: int) -> pl.DataFrame:
+    counts = events.group_by(column).agg(subjects=pl.col("subject_id").n_unique())
+    return counts.filter(pl.col("subjects") >= fewest).select(column)
+
+
+def _number_scales(named: pl.DataFrame, fewest: int) -> dict[str, NumberScale]:
+    """A scale for each token in its commonest unit; numbers in another unit are left without a value."""
+    numbers = named.filter(pl.col("numeric_value").is_finite()).with_columns(pl.col("unit").fill_null(""))
+    units = numbers.group_by("token", "unit").agg(rows=pl.len(), subjects=pl.col("subject_id").n_unique())
+    chosen = (
+        units.filter(pl.col("subjects") >= fewest)
+        .sort("token", pl.col("rows"), "unit", descending=[False, True, False])
+        .unique("token", keep="first", maintain_order=True)
+    )
+    scales = {}
+    for word, unit in chosen.select("token", "unit").iter_rows():
+        values = numbers.filter(pl.col("token") == word, pl.col("unit") == unit)["numeric_value"].to_numpy()
+        # Inner quantiles only: the smallest and largest value belong to single people.
+        knots = np.quantile(values.astype(np.float64), LEVELS)
+        distinct, place = np.unique(knots, return_inverse=True)
+        levels = np.bincount(place, weights=LEVELS) / np.bincount(place)
+        scales[word] = NumberScale(unit=unit, values=distinct.tolist(), levels=levels.tolist())
+    return scales

@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+
+from models.baselines import (
+    LinearModel,
+    fit_age_sex,
+    fit_lightgbm,
+    fit_logistic_regression,
+    lightgbm_log_odds,
+    lightgbm_terms,
+    linear_log_odds,
+    linear_terms,
+)
+
+COLUMNS = ["age_years", "is_female", "count"]
+
+
+def draw(rows: int, seed: int = 1):
+    random = np.random.default_rng(seed)
+    features = np.stack(
+        [random.uniform(20, 90, rows), random.integers(0, 2, rows), random.poisson(1.0, rows)], axis=1
+    ).astype(np.float32)
+    events = random.random(rows) < 1 / (1 + np.exp(2 - features[:, 2] - 0.02 * (features[:, 0] - 55)))
+    features[random.random(rows) < 0.2, 2] = np.nan
+    return features, events
+
+
+def test_linear_log_odds_by_hand():
+    model = LinearModel(
+        features=["count", "age_years"],
+        medians=[2, 50],
+        centres=[1, 40],
+        scales=[0.5, 10],
+        squared=["age_years"],
+        missing_flags=["count"],
+        coefficients=[0.3, 0.2, 0.1, -0.7],
+        intercept=-1,
+    )
+    rows = np.array([[60.0, 1, 2], [1e6, 0, np.nan]])
+    # Row 1: count (2-1)/0.5 = 2 gives 0.6; age (60-40)/10 = 2 gives 0.4, its square 0.1 x (4-1) = 0.3.
+    # Row 2: count missing, so the median 2 gives 0.6, and -0.7; age is cut at 5: 1.0 and 0.1 x (25-1) = 2.4.
+    assert linear_log_odds(model, rows, COLUMNS) == pytest.approx([0.3, 2.3])
+    assert linear_terms(model, rows, COLUMNS) == pytest.approx(np.array([[0.6, 0.7], [-0.1, 3.4]]))
+
+
+def test_medians_and_scales_come_from_train_rows_alone():
+    train, train_events = draw(400)
+    tuning, tuning_events = draw(200, seed=2)
+    fitted = fit_logistic_regression(train, train_events, tuning, tuning_events, COLUMNS)
+    assert fitted.medians == pytest.approx(np.nanmedian(train, axis=0))
+    assert fitted.missing_flags == ["count"]
+    assert np.isfinite(linear_log_odds(fitted, np.full((1, 3), np.nan), COLUMNS)).all()
+
+
+def test_age_and_sex_reads_nothing_else():
+    train, events = draw(400)
+    fitted = fit_age_sex(train, events, COLUMNS, ["age_years", "is_female"])
+    other = train.copy()
+    other[:, 2] = 99
+    assert (linear_log_odds(fitted, train, COLUMNS) == linear_log_odds(fitted, other, COLUMNS)).all()
+    assert fitted.squared == ["age_years"]
+
+
+def test_lightgbm_is_the_same_twice_and_its_terms_sum_to_the_log_odds():
+    train, train_events = draw(600)
+    tuning, tuning_events = draw(300, seed=2)
+    text = fit_lightgbm(train, train_events, tuning, tuning_events, seed=5)
+    assert text == fit_lightgbm(train, train_events, tuning, tuning_events, seed=5)
+    terms, log_odds = lightgbm_terms(text, tuning), lightgbm_log_odds(text, tuning)
+    assert terms.shape == tuning.shape
+    common_start = log_odds - terms.sum(axis=1)
+    assert common_start == pytest.approx(np.full(300, common_start[0]))

@@ -1,0 +1,92 @@
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from models.calibration import (
+    Recalibration,
+    calibration_in_the_large,
+    calibration_slope,
+    fit_lines,
+    fit_recalibration,
+    newton_lines,
+    recalibrated,
+    risk_interval,
+    sigmoid,
+)
+from models.discrimination import patient_weights
+
+
+def draw(rows: int, intercept: float, slope: float, seed: int = 3):
+    random = np.random.default_rng(seed)
+    scores = random.normal(-1, 1.5, rows)
+    return scores, random.random(rows) < sigmoid(intercept + slope * scores)
+
+
+def test_a_known_miscalibration_is_found():
+    scores, events = draw(200_000, intercept=-0.7, slope=0.6)
+    fitted = fit_recalibration(scores, events)
+    assert fitted.slope == pytest.approx(0.6, abs=0.02)
+    assert fitted.intercept == pytest.approx(-0.7, abs=0.03)
+    assert recalibrated(fitted, scores).mean() == pytest.approx(events.mean(), abs=1e-4)
+
+
+def test_newton_agrees_with_scikit_learn_on_weighted_rows():
+    scores, events = draw(500, intercept=0.4, slope=1.5)
+    weights = np.random.default_rng(1).integers(0, 4, (3, 500)).astype(float)
+    lines, has_converged = newton_lines(scores, events, weights, (0.0, 1.0), 0.0)
+    assert has_converged.all()
+    for line, weight in zip(lines, weights, strict=True):
+        other = LogisticRegression(C=np.inf, tol=1e-10).fit(scores[:, None], events, sample_weight=weight)
+        assert line == pytest.approx([other.intercept_[0], other.coef_[0, 0]], abs=1e-4)
+
+
+def test_scores_that_rank_backwards_give_everybody_the_same_risk():
+    scores, events = draw(2_000, intercept=0, slope=-1)
+    fitted = fit_recalibration(scores, events)
+    assert fitted.slope == 0
+    assert recalibrated(fitted, scores[:1]).item() == pytest.approx(events.mean(), abs=1e-3)
+
+
+def test_resamples_without_any_outcome_stay_finite():
+    scores, events = draw(50, intercept=-3, slope=1)
+    lines = fit_lines(scores, np.zeros_like(events), np.ones((2, 50)))
+    assert np.isfinite(lines).all()
+    assert (sigmoid(lines[:, 0]) < 0.05).all()
+
+
+def test_the_interval_holds_the_risk_and_covers_the_true_one():
+    covered = []
+    for seed in range(60):
+        scores, events = draw(300, intercept=-0.5, slope=0.8, seed=seed)
+        weights = patient_weights(np.arange(300), 200, [seed])
+        fitted = fit_recalibration(scores, events, weights)
+        low, high = risk_interval(fitted, np.array([-1.0]))
+        risk = recalibrated(fitted, np.array([-1.0]))
+        assert low <= risk <= high
+        covered.append(bool(low <= sigmoid(np.array(-0.5 - 0.8)) <= high))
+    assert 0.85 <= np.mean(covered) <= 1  # 95 % wanted; 60 draws leave a few either way
+
+
+def test_interval_by_hand():
+    # Slopes 0 and intercepts 0, 1, …, 100: the percentiles 2.5 and 97.5 are 2.5 and 97.5.
+    lines = [(float(step), 0.0) for step in range(101)]
+    recalibration = Recalibration(intercept=50, slope=0, refits=lines)
+    low, high = risk_interval(recalibration, np.array([0.3]))
+    assert low.item() == pytest.approx(1 / (1 + np.exp(-2.5)))
+    assert high.item() == pytest.approx(1)
+
+
+def test_calibration_of_right_risks_and_of_risks_twice_too_extreme():
+    scores, events = draw(200_000, intercept=0, slope=1)
+    assert calibration_slope(sigmoid(scores), events) == pytest.approx(1, abs=0.03)
+    assert calibration_in_the_large(sigmoid(scores), events) == pytest.approx(0, abs=0.03)
+    assert calibration_slope(sigmoid(2 * scores), events) == pytest.approx(0.5, abs=0.02)
+    assert calibration_in_the_large(sigmoid(scores - 1), events) == pytest.approx(1, abs=0.03)
+
+
+def test_calibration_is_absent_where_it_cannot_be_fitted():
+    assert calibration_slope(np.array([0.2, 0.2]), np.array([True, False])) is None
+    assert calibration_slope(np.array([0.2, 0.4]), np.array([False, False])) is None
+    assert calibration_in_the_large(np.array([0.2, 0.4]), np.array([True, True])) is None
+    separated = calibration_slope(np.array([0.1, 0.2, 0.8, 0.9]), np.array([False, False, True, True]))
+    assert separated is None

@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from models.discrimination import (
+    auroc_difference,
+    interval,
+    patient_weights,
+    resampled_auroc,
+    resampled_shares,
+    youden_threshold,
+)
+
+
+def test_resampled_auroc_agrees_with_scikit_learn_ties_included():
+    random = np.random.default_rng(2)
+    scores = random.integers(0, 12, 300) / 3  # many ties
+    events = random.random(300) < 0.3
+    weights = patient_weights(random.integers(0, 60, 300), 40, [1])
+    areas = resampled_auroc(scores, events, weights)
+    for area, weight in zip(areas, weights, strict=True):
+        assert area == pytest.approx(roc_auc_score(events, scores, sample_weight=weight))
+
+
+def test_auroc_by_hand():
+    # Pairs (outcome, none): 3>1, 3>2, 2>1 are right and 2=2 is half: 3.5 of 4.
+    scores, events = np.array([3.0, 2, 2, 1]), np.array([True, True, False, False])
+    assert resampled_auroc(scores, events, np.ones((1, 4))).item() == 3.5 / 4
+
+
+def test_patients_are_drawn_whole():
+    subjects = np.array([5, 5, 9, 7, 9, 9])
+    weights = patient_weights(subjects, 50, [0])
+    assert weights.shape == (50, 6)
+    for subject in (5, 7, 9):
+        of_subject = weights[:, subjects == subject]
+        assert (of_subject == of_subject[:, :1]).all()
+    # Three patients are drawn three times: weights of one row a patient sum to three.
+    assert (weights[:, [0, 2, 3]].sum(axis=1) == 3).all()
+    assert (patient_weights(subjects, 50, [0]) == weights).all()
+
+
+def test_resamples_with_one_kind_of_outcome_are_left_out():
+    areas = resampled_auroc(np.array([1.0, 2]), np.array([False, True]), np.array([[1.0, 1], [2, 0]]))
+    assert np.isnan(areas[1])
+    assert interval(areas) == (1, 1)
+
+
+def test_a_model_against_itself_differs_by_nothing():
+    random = np.random.default_rng(4)
+    scores, events = random.normal(size=100), random.random(100) < 0.4
+    weights = patient_weights(np.arange(100), 50, [3])
+    assert auroc_difference(scores, scores, events, weights) == (0, 0, 0)
+
+
+def test_youden_by_hand():
+    # At 0.6 all outcomes are found with one false alarm of three: 1 - 1/3, more than 0.7 (1/2 - 0) or 0.2 (1 - 1).
+    risk = np.array([0.9, 0.7, 0.6, 0.2, 0.1])
+    events = np.array([True, False, True, False, False])
+    assert youden_threshold(risk, events) == 0.6
+    assert youden_threshold(np.full(4, 0.25), np.array([True, False, False, False])) == 0.25
+
+
+def test_share_by_hand():
+    flagged, events = np.array([True, False, True]), np.array([True, True, False])
+    # Weights 3, 1, 5: three of the four outcomes are flagged.
+    assert resampled_shares(flagged, events, np.array([[3.0, 1, 5]])).item() == 0.75

@@ -1,0 +1,54 @@
+import numpy as np
+import polars as pl
+import pytest
+
+from models.explanation import event_reasons, token_name
+from models.sequences import Sequences
+from models.vocabulary import SequenceVocabulary
+
+NAMES = {"LOINC//72166-2": "Smoking status", "SNOMED//8517006": "Former smoker", "LOINC//4548-4": "HbA1c"}
+
+
+@pytest.mark.parametrize(
+    ("token", "words"),
+    [
+        ("LOINC//72166-2=SNOMED//8517006", "Smoking status: Former smoker"),
+        ("SNOMED//(other)", "Any other SNOMED code"),
+        ("ENCOUNTER//(other)", "Any other ENCOUNTER code"),
+        ("STATE//type_2_diabetes", "Before the look-back: type 2 diabetes"),
+        ("SEX//female", "Sex: female"),
+        ("ENCOUNTER//IMP//end", "Hospital stay (end)"),
+        ("CVX//140", "CVX//140"),
+    ],
+)
+def test_tokens_in_words(token, words):
+    assert token_name(token, NAMES) == words
+
+
+def test_events_of_one_code_are_one_reason_with_the_newest_value_and_records():
+    vocabulary = SequenceVocabulary(
+        tokens=["(nothing known)", "LOINC//4548-4", "A//1"],
+        scales={},
+        chronic_groups=[],
+        lookback_days=730,
+        most_visits=64,
+        median_age_years=50,
+    )
+    keys = pl.DataFrame({"subject_id": [7, 8], "prediction_time": [0, 0]}).cast({"prediction_time": pl.Datetime("us")})
+    events = pl.DataFrame(
+        {
+            "token": [1, 1, 2, 2],
+            "value": [0.0] * 4,
+            "number": [6.5, 8.25, None, None],
+            "unit": ["%", "%", None, None],
+            "record_id": [11, 12, 13, 14],
+        },
+        schema_overrides={"token": pl.Int32, "value": pl.Float32, "number": pl.Float32},
+    )
+    # Row 0 has two visits with one event each, row 1 has one visit with two.
+    sequences = Sequences(keys, np.array([0, 2, 3]), np.zeros((3, 4), np.float32), np.array([0, 1, 2, 4]), events)
+    reasons = event_reasons(np.array([0.5, 0.25, -2.0, 1.0]), sequences, np.array([0, 1]), vocabulary, NAMES)
+    assert reasons.select("subject_id", "label", "contribution", "record_ids").rows() == [
+        (7, "HbA1c: 8.25 %", 0.75, [12, 11]),
+        (8, "A//1", -1.0, [14, 13]),
+    ]

@@ -1,0 +1,255 @@
+from dataclasses import replace
+from datetime import date, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from features.errors import ModelError, ScoringError
+from features.tables import Evaluations, Predictions, RiskScores, checked
+from models.evaluation import LADDER
+from models.prediction import score_patients
+from models.questions import Question
+from models.saved_model import SavedModel, load_model
+from models.train import TrainedLadder, train_ladder
+from tests.models.planted_population import (
+    DEFINITIONS,
+    HORIZON_DAYS,
+    PLANTED,
+    RARE_TASK,
+    SETTINGS,
+    SMALL,
+    TASK,
+    Population,
+    build_features,
+    draw_population,
+)
+
+QUESTION = Question(TASK, HORIZON_DAYS)
+DAY = date(2024, 5, 1)
+
+
+def train(population: Population, folder: Path, labels: pl.DataFrame | None = None) -> TrainedLadder:
+    return train_ladder(
+        population.events.lazy(),
+        population.labels if labels is None else labels,
+        population.features,
+        DEFINITIONS,
+        SETTINGS,
+        folder,
+        task_names=(TASK, RARE_TASK, "never_eligible"),
+        transformer=SMALL,
+    )
+
+
+def eligible(population: Population, task: str = TASK) -> pl.DataFrame:
+    """The last prediction time of each patient."""
+    return (
+        population.labels.filter(pl.col("task") == task)
+        .sort("prediction_time")
+        .unique("subject_id", keep="last", maintain_order=True)
+        .select("subject_id", "prediction_time", "task", "horizon_days")
+    )
+
+
+def score(model: SavedModel, population: Population, events: pl.DataFrame | None = None) -> pl.DataFrame:
+    events = population.events if events is None else events
+    rows = eligible(population)
+    features = build_features(events, rows.select("subject_id", "prediction_time"))
+    return score_patients(model, events.lazy(), features, rows, DAY, "data-1")
+
+
+def released_as(model: SavedModel, name: str) -> SavedModel:
+    """The same ladder with another rung released."""
+    return replace(model, questions={QUESTION: model.questions[QUESTION].model_copy(update={"released": name})})
+
+
+@pytest.fixture(scope="module")
+def population() -> Population:
+    return draw_population()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("home") / "models"
+
+
+@pytest.fixture(scope="module")
+def ladder(population, folder) -> TrainedLadder:
+    return train(population, folder)
+
+
+@pytest.fixture(scope="module")
+def saved(ladder, folder) -> SavedModel:
+    return load_model(folder)
+
+
+def test_a_planted_effect_is_found(ladder):
+    auroc = dict(ladder.evaluations.select("model", "auroc").iter_rows())
+    assert set(auroc) == set(LADDER)
+    assert 0.3 < auroc["age_sex"] < 0.7
+    assert all(auroc[model] > 0.8 for model in LADDER[1:])
+    assert ladder.released[QUESTION] != "age_sex"
+    checked(ladder.evaluations, Evaluations)
+    checked(ladder.predictions, Predictions)
+
+
+def test_shuffled_labels_teach_nothing(population, tmp_path):
+    is_task = pl.col("task") == TASK
+    shuffled = population.labels.filter(is_task).with_columns(
+        pl.struct("state", "time_to_event_days").shuffle(seed=3).struct.unnest()
+    )
+    evaluations = train(population, tmp_path / "models", shuffled).evaluations
+    # 60 held-out patients: a standard error of about 0.05, so 0.15 is three of them.
+    assert evaluations["auroc"].to_list() == pytest.approx([0.5] * 4, abs=0.15)
+
+
+def test_tasks_with_too_few_patients_are_skipped_with_a_reason(ladder):
+    reasons = dict(ladder.skipped.iter_rows())
+    assert set(reasons) == {RARE_TASK, "never_eligible"}
+    assert "fewer than 10 train patients had the outcome (10 are needed)" in reasons[RARE_TASK]
+    assert set(ladder.predictions["task"]) == {TASK}
+
+
+def test_predictions_are_the_uncensored_tuning_and_held_out_rows(ladder, population):
+    expected = population.labels.filter(
+        pl.col("task") == TASK, pl.col("split") != "train", pl.col("state") != "censored"
+    )
+    for model in LADDER:
+        of_model = ladder.predictions.filter(pl.col("model") == model)
+        assert of_model.height == expected.height
+        assert of_model["is_event"].sum() == (expected["state"] == "event").sum()
+
+
+def test_the_same_inputs_give_the_same_model(ladder, population, tmp_path):
+    again = train(population, tmp_path / "models")
+    assert again.version == ladder.version
+    assert_frame_equal(again.predictions, ladder.predictions, check_exact=True)
+    assert_frame_equal(again.evaluations, ladder.evaluations, check_exact=True)
+
+
+def test_what_becomes_known_after_every_prediction_time_changes_no_model(ladder, population, tmp_path):
+    """A canary in everybody's future, in the train patients' too, gives the same bytes on disk."""
+    assert train(replace(population, events=with_canaries(population)), tmp_path / "models").version == ladder.version
+
+
+def with_canaries(population: Population) -> pl.DataFrame:
+    """The events, and a canary, a planted code and a death just after each patient's last prediction time."""
+    last = population.labels.group_by("subject_id").agg(pl.col("prediction_time").max())
+    template = population.events.filter(pl.col("code") == PLANTED).head(1).drop("subject_id", "time", "known_time")
+    later = [
+        last.select("subject_id", time=pl.col("prediction_time") + timedelta(seconds=1))
+        .join(template.with_columns(code=pl.lit(code)), how="cross")
+        .with_columns(known_time="time")
+        for code in ("CANARY//1", PLANTED, "MEDS_DEATH")
+    ]
+    return pl.concat([population.events, *[part.select(population.events.columns) for part in later]])
+
+
+@pytest.mark.parametrize("name", LADDER)
+def test_what_becomes_known_later_changes_no_score(saved, population, name):
+    model = released_as(saved, name)
+    assert_frame_equal(score(model, population), score(model, population, with_canaries(population)), check_exact=True)
+
+
+@pytest.mark.parametrize("name", LADDER)
+def test_moving_every_date_by_weeks_changes_no_score(saved, population, name):
+    model, weeks = released_as(saved, name), pl.duration(weeks=57)
+    moved = Population(
+        population.events.with_columns(pl.col("time") + weeks, pl.col("known_time") + weeks),
+        population.labels.with_columns(pl.col("prediction_time") + weeks),
+        population.features,
+    )
+    assert_frame_equal(score(model, population), score(model, moved), check_exact=True)
+
+
+@pytest.mark.parametrize("name", LADDER)
+def test_saved_and_loaded_models_give_the_risks_of_training(saved, ladder, population, name):
+    """A prediction of training and a score of the loaded model, of the same patient at the same time, agree."""
+    scores = score(released_as(saved, name), population)
+    predicted = ladder.predictions.filter(pl.col("model") == name).join(
+        eligible(population), on=["subject_id", "prediction_time"]
+    )
+    both = scores.select("subject_id", scored="risk").join(predicted, on="subject_id")
+    assert both.height > 100
+    assert both["scored"].to_list() == pytest.approx(both["risk"].to_list(), abs=1e-6)
+
+
+def test_scores_say_who_how_likely_how_sure_and_why(saved, population):
+    scores = checked(score(saved, population), RiskScores)
+    assert scores.height == population.labels["subject_id"].n_unique()
+    assert scores.filter(pl.col("risk_low") > pl.col("risk")).is_empty()
+    assert scores.filter(pl.col("risk_high") < pl.col("risk")).is_empty()
+    assert scores["risk_low"].ne(scores["risk_high"]).all()
+    assert set(scores["model_version"]) == {saved.version}
+    assert scores["reasons"].list.len().max() <= 5
+    assert not any(dtype == pl.Datetime for dtype in scores.dtypes)
+    highest = scores.sort("risk").tail(1)["reasons"].item().to_list()
+    assert highest[0]["label"].startswith("Planted findings in the last 730 days: ")
+    assert highest[0]["contribution"] > 0
+    planted = population.events.filter(pl.col("code") == PLANTED)["record_id"].to_list()
+    assert highest[0]["record_ids"]
+    assert set(highest[0]["record_ids"]) <= set(planted)
+
+
+def test_the_transformer_names_the_events_behind_a_risk(saved, population):
+    codes = pl.DataFrame({"code": [PLANTED], "description": ["Planted finding"]})
+    rows = eligible(population)
+    scores = score_patients(
+        released_as(saved, "timeline_transformer"),
+        population.events.lazy(),
+        population.features,
+        rows,
+        DAY,
+        "data-1",
+        codes=codes,
+    )
+    top = scores.sort("risk").tail(1)["reasons"].item().to_list()[0]
+    assert top["label"] == "Planted finding"
+    assert top["contribution"] > 0
+    who = scores.sort("risk").tail(1)["subject_id"].item()
+    of_patient = population.events.filter(pl.col("subject_id") == who, pl.col("code") == PLANTED)
+    assert set(top["record_ids"]) <= set(of_patient["record_id"])
+
+
+def test_scoring_twice_or_in_another_order_gives_the_same_rows(saved, population):
+    rows = eligible(population)
+    first = score_patients(saved, population.events.lazy(), population.features, rows, DAY, "data-1")
+    shuffled = population.events.sample(fraction=1, shuffle=True, seed=1).lazy()
+    second = score_patients(saved, shuffled, population.features, rows.reverse(), DAY, "data-1")
+    assert_frame_equal(first, second, check_exact=True)
+
+
+def test_a_question_without_a_released_model_gets_no_score(saved, population):
+    rows = eligible(population, RARE_TASK)
+    assert score_patients(saved, population.events.lazy(), population.features, rows, DAY, "data-1").is_empty()
+
+
+def test_a_patient_eligible_twice_is_refused(saved, population):
+    rows = eligible(population)
+    with pytest.raises(ScoringError, match="eligible twice"):
+        score_patients(saved, population.events.lazy(), population.features, pl.concat([rows, rows]), DAY, "d")
+
+
+def test_a_feature_table_of_another_shape_is_refused(saved, population):
+    features = population.features.drop("planted_count")
+    with pytest.raises(ModelError, match="1 columns differ"):
+        score_patients(saved, population.events.lazy(), features, eligible(population), DAY, "data-1")
+
+
+def test_when_every_task_is_skipped_an_empty_ladder_is_saved(population, tmp_path):
+    rare = population.labels.filter(pl.col("task") == RARE_TASK)
+    result = train(population, tmp_path / "models", rare)
+    assert result.predictions.is_empty()
+    assert result.evaluations.is_empty()
+    model = load_model(tmp_path / "models")
+    assert model.version == result.version
+    assert model.questions == {}
+    assert score(model, population).is_empty()
+
+
+def test_a_labelled_row_without_features_is_told(population, tmp_path):
+    with pytest.raises(ModelError, match="have no row in the feature table"):
+        train(replace(population, features=population.features[10:]), tmp_path / "models")
+    assert not (tmp_path / "models").exists()

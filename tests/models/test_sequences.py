@@ -1,0 +1,182 @@
+from datetime import datetime, timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
+
+from features.settings import StudySettings
+from models.sequences import ages_years, batch_of, build_sequences, recent_events
+from models.vocabulary import ChronicGroup, NumberScale, SequenceVocabulary, fit_vocabulary
+from tests.models.planted_population import events_table
+
+NOON = datetime(2015, 6, 1, 12)
+GLUCOSE = "LOINC//2339-0"
+VOCABULARY = SequenceVocabulary(
+    tokens=["(nothing known)", "SEX//female", "STATE//diabetes", "A//1", "A//(other)", GLUCOSE],
+    scales={GLUCOSE: NumberScale(unit="mg/dL", values=[80, 100, 120], levels=[0.25, 0.5, 0.75])},
+    chronic_groups=[ChronicGroup(name="diabetes", codes=["SNOMED//44054006"], prefixes=["ICD10CM//E11"])],
+    lookback_days=730,
+    most_visits=5,
+    median_age_years=50,
+)
+KEYS = pl.DataFrame({"subject_id": [1], "prediction_time": [NOON]}, schema_overrides={"subject_id": pl.Int64})
+
+
+def days_ago(days: float) -> datetime:
+    return NOON - timedelta(days=days)
+
+
+def one_patient(*rows: dict[str, object]) -> pl.LazyFrame:
+    facts = [
+        {"time": days_ago(40 * 365.25), "code": "MEDS_BIRTH"},
+        {"code": "SEX//female"},
+        {"code": "RACE//2106-3"},
+        *rows,
+    ]
+    return events_table([{"subject_id": 1} | fact for fact in facts]).lazy()
+
+
+def words(events: pl.LazyFrame) -> list[list[str]]:
+    """The tokens of each visit of the one row."""
+    made = build_sequences(events, KEYS, VOCABULARY)
+    tokens = [VOCABULARY.tokens[token] for token in made.events["token"]]
+    return [tokens[start:end] for start, end in zip(made.event_ends[:-1], made.event_ends[1:], strict=True)]
+
+
+def test_events_known_at_one_moment_are_one_visit_between_state_and_now():
+    events = one_patient(
+        {"time": days_ago(20), "code": "A//1"},
+        {"time": days_ago(25), "known_time": days_ago(20), "code": GLUCOSE, "numeric_value": 110, "unit": "mg/dL"},
+        {"time": days_ago(3), "code": "A//rare"},
+    )
+    assert words(events) == [["SEX//female"], ["A//1", GLUCOSE], ["A//(other)"], []]
+    made = build_sequences(events, KEYS, VOCABULARY)
+    assert made.visits[:, 2].tolist() == [730, 20, 3, 0]  # days before
+    assert made.visits[:, 0] * 100 == pytest.approx([40 - 730 / 365.25, 40 - 20 / 365.25, 40 - 3 / 365.25, 40])
+    # 710, 17 and 3 days since the visit before, on the scale log(1 + gap) / log(1 + 730)
+    assert made.visits[:, 1] == pytest.approx(np.log1p([0, 710, 17, 3]) / np.log1p(730))
+    # 110 lies half way between the quantiles 0.5 and 0.75: 0.625, on a scale of -1 to 1
+    assert made.events.filter(pl.col("number") == 110)["value"].item() == pytest.approx(0.25)
+
+
+def test_a_number_in_another_unit_has_no_value():
+    made = build_sequences(
+        one_patient({"time": days_ago(1), "code": GLUCOSE, "numeric_value": 6.1, "unit": "mmol/L"}),
+        KEYS,
+        VOCABULARY,
+    )
+    assert made.events["value"].to_list() == [0, 0]
+
+
+def test_only_chronic_state_reaches_over_the_edge_of_the_look_back():
+    events = one_patient(
+        {"time": days_ago(3000), "code": "SNOMED//44054006"},
+        {"time": days_ago(2000), "code": "A//1"},
+        {"time": days_ago(730), "code": "A//1"},  # the edge itself is outside
+        {"time": days_ago(729), "code": "A//1"},
+    )
+    assert words(events) == [["SEX//female", "STATE//diabetes"], ["A//1"], []]
+
+
+def test_a_chronic_code_by_prefix_counts_and_a_later_one_is_no_state():
+    assert words(one_patient({"time": days_ago(3000), "code": "ICD10CM//E11.9"}))[0] == [
+        "SEX//female",
+        "STATE//diabetes",
+    ]
+    assert words(one_patient({"time": days_ago(10), "code": "SNOMED//44054006"}))[0] == ["SEX//female"]
+
+
+def test_the_newest_visits_are_kept():
+    visits = [{"time": days_ago(day), "code": "A//1"} for day in (50, 40, 30, 20, 10)]
+    made = build_sequences(one_patient(*visits), KEYS, VOCABULARY)
+    assert made.visits[:, 2].tolist() == [730, 30, 20, 10, 0]
+
+
+def test_death_birth_race_and_site_are_no_tokens():
+    events = one_patient(
+        *[
+            {"time": days_ago(5), "code": code}
+            for code in ("MEDS_DEATH", "SITE//3", "RACE//2106-3", "ETHNICITY//2186-5", "A//1")
+        ]
+    )
+    recent = recent_events(events, KEYS, 730)
+    assert recent["code"].to_list() == ["A//1"]
+
+
+past = st.tuples(st.integers(0, 900), st.sampled_from(["A//1", "A//2", "SNOMED//44054006"]))
+
+
+@settings(max_examples=25, deadline=None)
+@given(before=st.lists(past, max_size=8), after=st.lists(past, max_size=8), early=st.lists(past, max_size=4))
+def test_what_is_known_later_changes_nothing(before, after, early):
+    known = [{"time": days_ago(day), "code": code} for day, code in before]
+    later = [{"time": NOON + timedelta(seconds=1 + day * 86_400), "code": code} for day, code in after]
+    # Happened before, but only known after.
+    later += [{"time": days_ago(day), "known_time": NOON + timedelta(days=1), "code": code} for day, code in early]
+    alone = build_sequences(one_patient(*known), KEYS, VOCABULARY)
+    with_later = build_sequences(one_patient(*known, *later), KEYS, VOCABULARY)
+    assert alone.visits.tobytes() == with_later.visits.tobytes()
+    assert_frame_equal(alone.events, with_later.events)
+
+
+def test_moving_every_date_by_weeks_changes_nothing():
+    rows = [{"time": days_ago(day), "code": "A//1"} for day in (700, 30.25, 2)]
+    events = one_patient(*rows)
+    week = pl.duration(weeks=-123)
+    moved = events.with_columns(pl.col("time") + week, pl.col("known_time") + week)
+    here = build_sequences(events, KEYS, VOCABULARY)
+    there = build_sequences(moved, KEYS.with_columns(pl.col("prediction_time") + week), VOCABULARY)
+    assert here.visits.tobytes() == there.visits.tobytes()
+    assert_frame_equal(here.events, there.events)
+
+
+def test_a_longer_record_changes_nothing():
+    rows = [{"time": days_ago(day), "code": "A//1"} for day in (700, 2)]
+    longer = [{"time": days_ago(day), "code": "A//1"} for day in range(800, 4000, 100)]
+    short, long = (
+        build_sequences(one_patient(*rows, *more), KEYS, VOCABULARY).visits.tobytes() for more in ([], longer)
+    )
+    assert short == long
+
+
+def test_a_batch_holds_each_row_whole():
+    events = pl.concat(
+        [
+            one_patient({"time": days_ago(20), "code": "A//1"}, {"time": days_ago(10), "code": "A//1"}),
+            events_table([{"subject_id": 2, "time": days_ago(7), "code": "A//1"}]).lazy(),
+        ]
+    )
+    keys = pl.DataFrame({"subject_id": [1, 2], "prediction_time": [NOON, NOON]})
+    made = build_sequences(events, keys, VOCABULARY)
+    batch = batch_of(made, np.array([1, 0]))
+    assert batch.visits.shape == (2, 4, 4)
+    assert batch.visits[:, :, 2].tolist() == [[730, 7, 0, 0], [730, 20, 10, 0]]
+    assert batch.last_visit.tolist() == [2, 3]
+    # Events a visit: state without sex, one, now, padding; then state with sex, one, one, now.
+    assert batch.bag_sizes.tolist() == [0, 1, 0, 0, 1, 1, 1, 0]
+    assert [VOCABULARY.tokens[token] for token in batch.tokens] == ["A//1", "SEX//female", "A//1", "A//1"]
+
+
+def test_vocabulary_leaves_out_what_only_a_few_patients_have():
+    rows = [
+        {"subject_id": subject, "time": days_ago(5), "code": code, "numeric_value": value, "unit": unit}
+        for subject in range(1, 31)
+        for code, value, unit in [
+            ("A//common", None, None),
+            (f"A//single-{subject}", None, None),
+            (GLUCOSE, float(subject), "mg/dL"),
+            *([("B//few", None, None)] if subject <= 10 else []),
+        ]
+    ]
+    events = events_table(rows).lazy()
+    keys = pl.DataFrame({"subject_id": range(1, 31), "prediction_time": [NOON] * 30}).cast({"subject_id": pl.Int64})
+    fitted = fit_vocabulary(
+        recent_events(events, keys, 730), ages_years(events, keys), [], StudySettings(smallest_cell=11), 64
+    )
+    assert fitted.tokens == ["(nothing known)", "A//(other)", "A//common", GLUCOSE, "SEX//female", "SEX//male"]
+    # The smallest and largest value belong to single people and stay out.
+    assert min(fitted.scales[GLUCOSE].values) > 1
+    assert max(fitted.scales[GLUCOSE].values) < 30
