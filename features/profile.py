@@ -19,6 +19,7 @@ HANDLING: dict[str, tuple[str, str]] = {
     "values_with_comparator": ("events", "Kept at the limit that was written, such as 5 for '<5'."),
     "values_without_unit": ("events", "Taken in the code's usual unit when plausible there."),
     "units_spelt_otherwise": ("events", "Spelt as in UCUM, or converted to the code's unit."),
+    "units_not_in_ucum": ("events", "Unit left out: it may say anything. The value is kept."),
     "values_under_wrong_unit": ("events", "Read under the one listed unit that makes them plausible."),
     "values_in_inconvertible_unit": ("events", "Value left out; that the test was done is kept."),
     "values_implausible": ("events", "Value left out; that the test was done is kept."),

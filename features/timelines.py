@@ -219,7 +219,9 @@ def _with_dates(events: pl.DataFrame, settings: RecordSettings) -> tuple[pl.Data
         is_end | pl.col("code").str.starts_with("DISCHARGE//")
     )
     findings = {
-        "dates_taken_from_visit": events.select((pl.col("time").is_null() & ~is_static).sum()).item(),
+        "dates_taken_from_visit": events.select(
+            (pl.col("time").is_null() & pl.col("visit_start").is_not_null() & ~is_static).sum()
+        ).item(),
         "visits_of_absurd_length": visits["is_absurd"].sum(),
         "ends_before_start": visits.filter(pl.col("visit_end") < pl.col("visit_start")).height,
         "known_before_it_happened": events.select((pl.col("known_time") < pl.col("time")).sum()).item(),

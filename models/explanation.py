@@ -163,10 +163,34 @@ def _feature_label() -> pl.Expr:
         .then(pl.lit("not recorded"))
         .when(pl.col("statistic").is_in(YES_OR_NO))
         .then(pl.when(value > 0).then(pl.lit("yes")).otherwise(pl.lit("no")))
+        .when(pl.col("unit") == "d")
+        .then(_days_in_words())
+        .when(pl.col("statistic") == "age")
+        .then(pl.format("{} to {} years", *_five_year_band()))
         .otherwise(pl.format("{} {}", _short("value"), unit).str.strip_chars_end())
     )
     name = pl.when(pl.col("statistic") == "is_female").then(pl.lit("Female")).otherwise("description")
     return name.fill_null(pl.col("feature")).str.split("; ").list.first() + ": " + told
+
+
+def _days_in_words() -> pl.Expr:
+    """Coarse on purpose: the exact days between an event and a real scoring day would tell the person's date shift."""
+    days = pl.col("value")
+    return (
+        pl.when(days < 30)
+        .then(pl.lit("less than a month"))
+        .when(days < 183)
+        .then(pl.lit("one to six months"))
+        .when(days < 365)
+        .then(pl.lit("six months to a year"))
+        .otherwise(pl.lit("more than a year"))
+    )
+
+
+def _five_year_band() -> tuple[pl.Expr, pl.Expr]:
+    """First and last year of the band an age lies in; coarse for the same reason."""
+    first = (pl.col("value") // 5 * 5).cast(pl.Int64, strict=False)
+    return first, first + 4
 
 
 def _short(column: str) -> pl.Expr:

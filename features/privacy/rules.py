@@ -8,6 +8,7 @@ import tomllib
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from typing import NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -15,7 +16,13 @@ from msgspec import Struct
 from features.errors import SequelaError
 
 _UNREADABLE = "~not on the allow-list~"
-_STANDARD_CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.\-]{0,17}")
+
+
+class Terminology(NamedTuple):
+    """A public code system: our short name of it, and the form that its codes have."""
+
+    name: str
+    form: re.Pattern[str]
 
 
 @dataclass(frozen=True)
@@ -23,7 +30,7 @@ class Rules:
     """What passes the door."""
 
     elements: dict[str, frozenset[str]]
-    terminologies: dict[str, str]
+    terminologies: dict[str, Terminology]
     answers: frozenset[str]
     death_records: frozenset[str]
 
@@ -34,7 +41,10 @@ def load_rules() -> Rules:
     rules = tomllib.loads(files("features.privacy").joinpath("rules.toml").read_text())
     return Rules(
         elements={resource: frozenset(elements) for resource, elements in rules["elements"].items()},
-        terminologies=rules["terminologies"],
+        terminologies={
+            system: Terminology(terminology["name"], re.compile(terminology["form"]))
+            for system, terminology in rules["terminologies"].items()
+        },
         answers=frozenset(rules["answers"]["allowed"]),
         death_records=frozenset(rules["death_records"]["codes"]),
     )
@@ -66,8 +76,3 @@ def only_allowed(struct: type[Struct], rules: Rules) -> type[Struct]:
         tag=struct.__name__,
         gc=False,
     )
-
-
-def is_standard_code(code: str) -> bool:
-    """Whether `code` looks like a code of a public terminology, and not like a name or a number of a person."""
-    return _STANDARD_CODE.fullmatch(code) is not None

@@ -11,7 +11,7 @@ import polars as pl
 from features.privacy.date_shift import DAY, MINUTE, draw_shift
 from features.privacy.keys import Key
 from features.privacy.pseudonyms import label, pseudonym
-from features.privacy.rules import Rules, is_standard_code
+from features.privacy.rules import Rules
 from features.records.resources import CodeableConcept, Coding, Meta, Reference
 from features.records.times import Moment, read_moment
 
@@ -61,7 +61,6 @@ class Rows:
         self._subjects: dict[str, Subject] = {}
         self._visits: dict[str, int] = {}
         self._moments: dict[str, Moment] = {}
-        self._terminologies: dict[str | None, str] = {}
         self.file = 0  # number of the file in hand
         self.names: Mapping[str, str] = {}  # fullUrl -> Type/id, for the bundle in hand where the two differ
 
@@ -302,8 +301,8 @@ class Rows:
     def _spelt(self, coding: Coding, prefix: str) -> tuple[str, str | None]:
         terminology = self.rules.terminologies.get(coding.system or "")
         code = coding.code or ""
-        if terminology is not None and is_standard_code(code):
-            return f"{prefix}{terminology}//{code}", coding.display
+        if terminology is not None and terminology.form.fullmatch(code):
+            return f"{prefix}{terminology.name}//{code}", coding.display
         # A local code may be anything, a name too; it leaves as a pseudonym until its system is on the list.
         self.note("local_codes")
         system = label(self.key.pseudonyms, "LOCAL", coding.system or "")

@@ -1,11 +1,17 @@
 """One unit for each kind of result: spellings, conversions, mistaken labels, implausible values, rounding."""
 
+import re
 import tomllib
 from functools import cache
 from importlib.resources import files
 
 import polars as pl
 
+_PREFIXES = "YZEPTGMkhdcmunpfazy"
+_ANNOTATION = re.compile(r"\{([^{}]*)\}")
+_BRACKET = re.compile(r"\[([^\[\]]*)\]")
+_TRAILING_EXPONENT = re.compile(r"(?<=[A-Za-z%'])-?\d$")
+_NUMBER = re.compile(r"\d{1,3}|10[*^]-?\d{1,2}")
 _OTHER_CODES_FIGURES = 4  # significant figures kept of results without an entry in units.toml
 
 
@@ -40,17 +46,37 @@ def _conversions() -> pl.DataFrame:
     return pl.DataFrame(rows)
 
 
+@cache
+def is_ucum(unit: str) -> bool:
+    """Whether `unit` is made of words of UCUM alone, so that it cannot say anything else (10*3/uL, mm[Hg], {score})."""
+    words = {kind: set(text.split()) for kind, text in _file()["words"].items()}
+    bare = _ANNOTATION.sub(lambda found: "" if found[1] in words["annotations"] else found[0], unit)
+    bare = _BRACKET.sub(lambda found: "" if found[1] in words["brackets"] else found[0], bare)
+    factors = (_TRAILING_EXPONENT.sub("", factor) for factor in re.split(r"[/.()]", bare))
+    # What is left of `k[IU]` is its prefix alone, hence the empty atom.
+    return all(
+        factor in words["atoms"] or _NUMBER.fullmatch(factor) or _without_prefix(factor) in words["atoms"] | {""}
+        for factor in factors
+    )
+
+
+def _without_prefix(factor: str) -> str:
+    return factor[2:] if factor.startswith("da") else factor[1:] if factor[:1] in _PREFIXES else factor
+
+
 def harmonise(events: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
     """Bring values to their code's unit, and count what had to be done.
 
     Reads:    code, numeric_value, unit (as the source wrote it, or null).
     Changes:  numeric_value to Float32 in the canonical unit, rounded to what the method deserves; null when the
-              unit cannot be converted or the value cannot be true. unit to the canonical one, as UCUM.
+              unit cannot be converted or the value cannot be true. unit to the canonical one, as UCUM; null when it
+              is no unit of UCUM, because a source may write anything there.
     Returns:  the events, in the same order, and counts by finding for the data profile.
     """
     # Units depend on the code and the wording alone, so they are worked out once for each pair that occurs.
     pairs = events.select("code", "unit").unique().filter(pl.col("code").is_in(_conversions()["code"].to_list()))
     spelt = pl.col("unit").replace(_spellings())
+    foreign = [unit for unit in events["unit"].drop_nulls().unique() if not is_ucum(_spellings().get(unit, unit))]
     per_code = _conversions().filter("is_canonical").drop("unit", "factor", "offset", "is_canonical")
     plan = (
         pairs.with_columns(spelt=spelt)
@@ -82,14 +108,16 @@ def harmonise(events: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
         .then(pl.when("is_plausible").then((pl.col("value") * scale).round() / scale))
         .otherwise(pl.col("numeric_value").round_sig_figs(_OTHER_CODES_FIGURES))
         .cast(pl.Float32),
-        unit=pl.when("is_planned").then("canonical_unit").otherwise(spelt),
+        unit=pl.when("is_planned").then("canonical_unit").otherwise(spelt.replace(foreign, None)),
         unit_as_written=pl.col("unit"),
     )
     planned = joined.filter("is_planned")
+    is_foreign = joined["unit_as_written"].is_in(foreign) & ~joined["is_planned"]
     no_factor = planned["factor"].is_null()
     counts = {
         "values_without_unit": planned["has_no_unit"].sum(),
         "units_spelt_otherwise": (planned["unit_as_written"] != planned["unit"]).sum(),
+        "units_not_in_ucum": is_foreign.sum(),
         "values_under_wrong_unit": planned["rescued"].is_not_null().sum(),
         "values_in_inconvertible_unit": no_factor.sum(),
         "values_implausible": (

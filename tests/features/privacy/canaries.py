@@ -47,6 +47,18 @@ class Planted:
         return text
 
 
+def leaks(planted: Planted, contents: Iterable[tuple[str, bytes | list[object]]]) -> list[str]:
+    """Every canary found in `contents`, (where, raw bytes or decoded values), as `place in where`."""
+    found = {
+        f"{place} in {where}"
+        for where, content in contents
+        for place in (
+            leaks_in_text(planted, content) if isinstance(content, bytes) else leaks_in_values(planted, content)
+        )
+    }
+    return sorted(found)
+
+
 def leaks_in_text(planted: Planted, text: bytes) -> Iterator[str]:
     """Places whose canary stands in `text`: plain, in any case, in base64, dates in the usual orders."""
     lower = text.lower()

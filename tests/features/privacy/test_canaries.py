@@ -1,10 +1,7 @@
 """No name, number, date or free text that could point to a person leaves the door."""
 
-import io
 import logging
 from base64 import b64encode
-from collections.abc import Iterable
-from contextlib import redirect_stderr, redirect_stdout
 from datetime import date, datetime
 from pathlib import Path
 
@@ -14,10 +11,9 @@ import pytest
 from features.home import Home
 from features.ingest import ingest
 from features.settings import RecordSettings, StudySettings
-from tests.features.privacy.canaries import Planted, leaks_in_text, leaks_in_values
+from tests.features.privacy.canaries import Planted, leaks, leaks_in_text, leaks_in_values
 from tests.features.privacy.planted_folder import write_planted
 from tests.features.privacy.written_files import contents_of
-from tests.synthetic_records import write_records
 
 TOLERANT = StudySettings(records=RecordSettings(quarantine_share_limit=1.0))
 
@@ -30,17 +26,6 @@ def key_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path.chmod(0o600)
     monkeypatch.setenv("SEQUELA_KEY_FILE", str(path))
     return path
-
-
-def leaks(planted: Planted, contents: Iterable[tuple[str, bytes | list[object]]]) -> list[str]:
-    found = {
-        f"{place} in {where}"
-        for where, content in contents
-        for place in (
-            leaks_in_text(planted, content) if isinstance(content, bytes) else leaks_in_values(planted, content)
-        )
-    }
-    return sorted(found)
 
 
 def test_every_canary_is_in_the_source(tmp_path: Path) -> None:
@@ -103,24 +88,3 @@ def test_no_time_keeps_the_seconds_that_are_a_fingerprint(tmp_path: Path, key_fi
     assert times.len() > 0
     assert (times.dt.second() == 0).all()
     assert (times.dt.microsecond() == 0).all()
-
-
-@pytest.mark.slow
-def test_nothing_planted_passes_a_whole_run(tmp_path: Path, key_file: Path, caplog: pytest.LogCaptureFixture) -> None:
-    from orchestration.cli import main
-
-    caplog.set_level(logging.DEBUG)
-    source, home, study = tmp_path / "source", tmp_path / "home", tmp_path / "study.toml"
-    planted = write_planted(source)
-    write_records(source / "others", patients=40, seed=3)
-    study.write_text("[records]\nquarantine_share_limit = 1.0\n")
-    printed = io.StringIO()
-    with redirect_stdout(printed), redirect_stderr(printed):
-        exit_code = main(["run", "--from", str(source), "--home", str(home), "--study", str(study)])
-    assert exit_code == 0, printed.getvalue()
-    contents = [
-        *contents_of(home),
-        ("what was printed", printed.getvalue().encode()),
-        ("the log", "\n".join(record.getMessage() for record in caplog.records).encode()),
-    ]
-    assert leaks(planted, contents) == []

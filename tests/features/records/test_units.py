@@ -3,7 +3,7 @@
 import polars as pl
 import pytest
 
-from features.records.units import harmonise
+from features.records.units import harmonise, is_ucum
 
 
 def harmonised(code: str, value: float | None, unit: str | None) -> tuple[float | None, str | None, dict[str, int]]:
@@ -27,7 +27,8 @@ def harmonised(code: str, value: float | None, unit: str | None) -> tuple[float 
         ("10834-0", 2.74, "g/L", 2.7, "g/dL", "values_under_wrong_unit"),  # 0.27 g/dL cannot be
         ("33914-3", 75.0, "mL/min", None, "mL/min/{1.73_m2}", "values_in_inconvertible_unit"),
         ("8480-6", 5000.0, "mmHg", None, "mm[Hg]", "values_implausible"),
-        ("99999-9", 176.35499866729558, "furlong", 176.4, "furlong", None),  # no entry: four figures
+        ("99999-9", 176.35499866729558, "cm", 176.4, "cm", None),  # no entry: four figures
+        ("99999-9", 5.5, "Quillfeather", 5.5, None, "units_not_in_ucum"),  # a source may write anything there
     ],
 )
 def test_units_by_hand(code, value, unit, expected, expected_unit, finding):
@@ -47,3 +48,34 @@ def test_an_event_without_a_number_keeps_its_place():
     after, _ = harmonise(events.with_columns(pl.col("numeric_value").cast(pl.Float64), pl.col("unit").cast(pl.String)))
     assert after["code"].to_list() == ["A", "LOINC//8480-6", "B"]
     assert after["numeric_value"].to_list() == [None, 120.0, None]
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        "mg/dL",
+        "mm[Hg]",
+        "10*3/uL",
+        "{score}",
+        "mL/min/{1.73_m2}",
+        "kg/m2",
+        "m[IU]/L",
+        "k[IU]/L",
+        "%",
+        "/min",
+        "[degF]",
+        "g/(24.h)",
+        "10*-3",
+        "umol/L",
+        "mm",
+    ],
+)
+def test_units_of_ucum_pass(unit):
+    assert is_ucum(unit)
+
+
+@pytest.mark.parametrize(
+    "unit", ["Quillfeather", "mg Nora", "{Nora}", "[Nora]", "1234567", "999-22-1962", "mg{Nora}/dL"]
+)
+def test_words_that_are_no_unit_do_not_pass(unit):
+    assert not is_ucum(unit)
