@@ -11,12 +11,11 @@ import os
 import re
 import shutil
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from contextlib import contextmanager
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from datetime import date, timedelta
-from multiprocessing import get_context
 from pathlib import Path
 
 import polars as pl
@@ -33,6 +32,7 @@ from features.privacy.rules import load_rules
 from features.profile import data_profile
 from features.records.events import MEDICATION
 from features.records.landing import Landed, Task, land, plan_tasks
+from features.records.readers import Submit, readers
 from features.records.reading import SourceFile, find_files
 from features.records.resources import unused_types
 from features.settings import StudySettings
@@ -191,13 +191,14 @@ def _land_all(
     """Read all files; then, knowing all patients, the records that name theirs by an identifier."""
     tasks = plan_tasks(files, workers)
     total = Landed()
-    with _pool(workers, tasks) as run:
-        for landed in run(tasks, key, buckets, workroom, None):
+    helpers = min(workers, len(tasks)) - 1
+    with readers(helpers) if helpers else nullcontext(_no_helper) as submit:
+        for landed in _landed(tasks, helpers, submit, key, buckets, workroom):
             _add(total, landed)
             _check_shares(total, files, settings, key)
         if total.deferred:
             aliases = dict(_aliases_of(total, "Patient").select("alias", "name").iter_rows())
-            for landed in run(tasks, key, buckets, workroom, aliases):
+            for landed in _landed(tasks, helpers, submit, key, buckets, workroom, aliases):
                 _add(total, landed)
         _check_shares(total, files, settings, key, is_last=True)
     if not total.patients:
@@ -215,44 +216,34 @@ def _land_all(
     return total
 
 
-@contextmanager
-def _pool(workers: int, tasks: list[Task]) -> Iterator[Callable[..., Iterator[Landed]]]:
-    """A function that lands tasks, in this process and `workers` - 1 others, and gives their results as they come."""
-    helpers = min(workers, len(tasks)) - 1
-    pool = (
-        ProcessPoolExecutor(
-            helpers,
-            mp_context=get_context("forkserver"),
-            initializer=os.environ.update,
-            initargs=({"POLARS_MAX_THREADS": "1"},),  # as many processes as cores: more threads would only queue
-        )
-        if helpers
-        else None
-    )
+def _no_helper(*_task: object) -> Future[Landed]:
+    raise AssertionError("nothing is handed to helpers when there are none")
 
-    def run(
-        tasks: list[Task], key: Key, buckets: int, workroom: Path, aliases: dict[int, int] | None
-    ) -> Iterator[Landed]:
-        waiting = deque(tasks)
-        running: set[Future[Landed]] = set()
-        progress = tqdm(total=len(tasks), desc="reading records", unit="part", disable=None)
-        while waiting or running:
-            while pool and waiting and len(running) <= helpers:
-                running.add(pool.submit(land, waiting.popleft(), key, buckets, workroom, aliases))
-            if waiting:  # this process reads too, all the more while the others are starting
-                yield land(waiting.popleft(), key, buckets, workroom, aliases)
-                progress.update()
-            done, running = wait(running, timeout=0 if waiting else None, return_when=FIRST_COMPLETED)
-            for future in done:
-                yield future.result()
-                progress.update()
-        progress.close()
 
-    try:
-        yield run
-    finally:
-        if pool is not None:
-            pool.shutdown(cancel_futures=True)
+def _landed(
+    tasks: list[Task],
+    helpers: int,
+    submit: Submit,
+    key: Key,
+    buckets: int,
+    workroom: Path,
+    aliases: dict[int, int] | None = None,
+) -> Iterator[Landed]:
+    """Land tasks here and in the `helpers` other processes behind `submit`; gives their results as they come."""
+    waiting = deque(tasks)
+    running: set[Future[Landed]] = set()
+    progress = tqdm(total=len(tasks), desc="reading records", unit="part", disable=None)
+    while waiting or running:
+        while waiting and len(running) < helpers:
+            running.add(submit(waiting.popleft(), key, buckets, workroom, aliases))
+        if waiting:  # this process reads too, all the more while the others are starting
+            yield land(waiting.popleft(), key, buckets, workroom, aliases)
+            progress.update()
+        done, running = wait(running, timeout=0 if waiting else None, return_when=FIRST_COMPLETED)
+        for future in done:
+            yield future.result()
+            progress.update()
+    progress.close()
 
 
 def _add(total: Landed, landed: Landed) -> None:

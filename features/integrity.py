@@ -117,10 +117,11 @@ def count_rows_that_see_the_future(
     having happened before. A feature that looks ahead, or looks at `time` instead of `known_time`, differs.
     Reads:  events as in features.tables.Events; features (keys and the columns of `definitions`).
     """
-    table = features.collect(engine="streaming")
-    sampled = table.sample(min(rows, table.height), seed=seed).sort(_KEYS).with_row_index("stand_in")
-    if sampled.is_empty():
+    keys = features.select(_KEYS).sort(_KEYS).collect(engine="streaming")
+    if keys.is_empty():
         return 0
+    drawn = keys.sample(min(rows, keys.height), seed=seed)
+    sampled = features.join(drawn.lazy(), on=_KEYS).sort(_KEYS).collect(engine="streaming").with_row_index("stand_in")
     moments = sampled.select(pl.col("stand_in").cast(pl.Int64), *_KEYS)
     past = (
         events.join(moments.lazy(), on="subject_id")

@@ -99,7 +99,7 @@ class Dataset(dy.Schema):
 class StudyDays(dy.Schema):
     """One row: the true days between which the source observes anybody. Not in the warehouse."""
 
-    first_day = dy.Date(description="First true day on which somebody is observed.")
+    first_day = dy.Date(description="First day of the true calendar year in which the first person is observed.")
     last_day = dy.Date(description="Last true day that the source covers.")
 
 

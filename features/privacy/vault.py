@@ -29,7 +29,9 @@ def seal(key: Key, table: pl.DataFrame, path: Path) -> None:
     table.write_parquet(plain, compression="zstd")
     nonce = os.urandom(_NONCE_BYTES)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(_MARK + nonce + AESGCM(key.vault).encrypt(nonce, plain.getvalue(), _bound(path)))
+    building = path.with_name(f".{path.name}.building.{os.getpid()}")
+    building.write_bytes(_MARK + nonce + AESGCM(key.vault).encrypt(nonce, plain.getvalue(), _bound(path)))
+    os.replace(building, path)
 
 
 def unseal(key: Key, path: Path) -> pl.DataFrame:

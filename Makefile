@@ -1,0 +1,57 @@
+# Everything a person types. `make run` is the shortest way to a result; `make help` lists the rest.
+.DEFAULT_GOAL := help
+.PHONY: help install run test ui bench lint format check
+
+# The newest Python that the project supports (pyproject.toml: >=3.11,<3.13).
+PYTHON ?= $(firstword $(shell command -v python3.11) $(shell command -v python3.12) $(shell command -v python3))
+VENV := .venv
+STAMP := $(VENV)/.installed
+
+# make run FROM=folder HOME_DIR=folder; both have defaults. (HOME itself is left alone: it is the person's.)
+FROM ?=
+HOME_DIR ?=
+SEQUELA := $(VENV)/bin/sequela
+HOME_OPTION := $(if $(HOME_DIR),--home "$(HOME_DIR)")
+
+# Where pip finds torch; empty for the usual index. On Linux the CPU-only wheels save gigabytes:
+#   make install TORCH_INDEX=https://download.pytorch.org/whl/cpu
+TORCH_INDEX ?=
+
+help: ## List what can be made.
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+install: $(STAMP) ## Make .venv and install everything into it; does nothing when it is up to date.
+
+# torch comes first and alone: asked for together with the rest, pip may pick its much larger CUDA build.
+$(STAMP): pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is needed and was not found." >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' || \
+		{ echo "Python 3.11 or 3.12 is needed; set PYTHON=/path/to/python3.11." >&2; exit 1; }
+	test -x $(VENV)/bin/python || "$(PYTHON)" -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "torch>=2.8,<2.14"
+	$(VENV)/bin/python -m pip install --quiet --editable ".[dev]"
+	@touch $(STAMP)
+
+run: install ## Run the main job; FROM=folder of FHIR R4 records (default: the shipped example patients).
+	$(SEQUELA) run $(if $(FROM),--from "$(FROM)") $(HOME_OPTION)
+
+test: install ## Run all tests.
+	$(VENV)/bin/python -m pytest -n 2
+
+ui: install ## Open Dagster on http://127.0.0.1:3000 with the same assets, checks, jobs and schedule.
+	$(SEQUELA) ui $(HOME_OPTION)
+
+bench: install ## Measure each step of the main job: wall time and peak memory.
+	$(VENV)/bin/python -m benchmarks.main_job $(if $(FROM),--from "$(FROM)")
+
+lint: install ## Formatting, lint and types.
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+
+format: install ## Put the code into its format.
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix .
+
+check: install ## Load the Dagster definitions as its code server would.
+	DAGSTER_DISABLE_TELEMETRY=1 VIRTUAL_ENV="$(CURDIR)/$(VENV)" $(VENV)/bin/dg check defs

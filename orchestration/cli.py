@@ -1,0 +1,266 @@
+"""The `sequela` command: run the study, score a day, ask the warehouse, open Dagster, look into the vault.
+
+Whatever a person can put right ends in one message with the next step and exit code 2, Ctrl-C in 130; anything
+else is a fault of ours, with its traceback and exit code 1.
+"""
+
+import argparse
+import errno
+import fcntl
+import os
+import shutil
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from typing import NoReturn
+
+from features.errors import ScoringError, SequelaError
+from features.home import Home
+
+_PORT = 3000
+_NO_LIMIT = 100_000  # characters; a file or a pipe gets whole columns
+_FULL_DISK = ("No space left on device", "database or disk is full", "disk I/O error")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse and obey; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], None] = options.command
+    os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
+    try:
+        command(options)
+    except KeyboardInterrupt:
+        return _say("Interrupted. What was finished stays; run the same command again to go on.", 130)
+    except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        return _explain(error)
+    return 0
+
+
+def _run(options: argparse.Namespace) -> None:
+    from features.settings import load_settings
+    from features.sources.folder import example_patients
+    from orchestration.launch import run_job
+    from orchestration.resources import PROJECT_STUDY_FILE
+    from orchestration.summary import summarise, summary_lines, write_summary
+
+    if options.patients is not None and options.source is not None:
+        raise SequelaError("--patients sizes the embedded population only; leave it out when reading --from a folder.")
+    if options.patients is not None:
+        _say("The embedded patients are few and hand-written: all of them are used, --patients changes nothing yet.")
+    study_file = options.study or (PROJECT_STUDY_FILE if PROJECT_STUDY_FILE.exists() else None)
+    settings = load_settings(study_file)
+    home = Home(options.home)
+    study: dict[str, str | int] = {
+        "home_folder": str(home.path),
+        "source_folder": str(options.source or example_patients()),
+        "study_file": str(study_file or ""),
+        "seed": settings.seed if options.seed is None else options.seed,
+    }
+    if options.processes is not None:
+        study["processes"] = options.processes
+    with _sole_use(home):
+        judged = run_job("main_job", study, home)
+        as_of = min(_covered_days(home)[1], _last_day_to_ask_for())
+        scored = run_job("score_day", study, home, day=as_of.isoformat())
+        write_summary(home, summarise(home, as_of, judged.seconds | scored.seconds))
+    print("\n".join(summary_lines(home, as_of, settings.smallest_cell)))
+
+
+def _score(options: argparse.Namespace) -> None:
+    from features.scoring_day import require_scorable
+    from orchestration.launch import run_job
+
+    home = Home(options.home)
+    require_scorable(options.as_of, *_covered_days(home))
+    if options.as_of > _last_day_to_ask_for():
+        raise ScoringError(f"{options.as_of} has not come yet. Choose a day up to today.")
+    with _sole_use(home):
+        run_job("score_day", {"home_folder": str(home.path)}, home, day=options.as_of.isoformat())
+    print(f"Scored {options.as_of}. See: sequela sql --home {home.path} ", end="")
+    print(f"\"SELECT task, count(*), avg(risk) FROM risk_scores WHERE as_of = '{options.as_of}' GROUP BY task\"")
+
+
+def _sql(options: argparse.Namespace) -> None:
+    import duckdb
+
+    from orchestration.warehouse import open_warehouse
+
+    home = Home(options.home)
+    _require(home.warehouse)
+    try:
+        with open_warehouse(home.warehouse) as connection:
+            answer = connection.sql(options.question)
+            if answer is not None:
+                width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _NO_LIMIT
+                answer.show(max_rows=options.rows, max_width=width)
+    except duckdb.Error as error:
+        raise SequelaError(f'The warehouse cannot answer: {error}\nIts tables: sequela sql "SHOW TABLES"') from error
+
+
+def _ui(options: argparse.Namespace) -> NoReturn:
+    from orchestration.launch import prepare_dagster_home
+
+    home = Home(options.home.resolve())
+    _make_home(home)
+    prepare_dagster_home(home)
+    environment = os.environ | {"DAGSTER_HOME": str(home.dagster), "SEQUELA_HOME": str(home.path)}
+    _say(f"Dagster opens on http://127.0.0.1:{options.port} for {home.path}; Ctrl-C ends it.")
+    dagster = [sys.executable, "-m", "dagster", "dev", "-m", "orchestration.definitions"]
+    os.execve(sys.executable, [*dagster, "-h", "127.0.0.1", "-p", str(options.port)], environment)
+
+
+def _vault(options: argparse.Namespace) -> None:
+    from features.privacy.keys import load_key
+    from features.privacy.vault import file_name_of, resource_of
+
+    home = Home(options.home)
+    _require(home.vault)
+    key = load_key(keep_away_from=(home.path,))
+    if options.kind == "file":
+        print(file_name_of(home.vault, key, options.id))
+    elif options.id.isdecimal():
+        print(resource_of(home.vault, key, int(options.id)))
+    else:
+        raise SequelaError("A record is named by its number, from the `record_id` column of events.")
+
+
+def _parser() -> argparse.ArgumentParser:
+    from orchestration.resources import default_home
+
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument(
+        "--home",
+        type=Path,
+        default=default_home(),
+        help="the study's folder (default: SEQUELA_HOME, ./sequela-home)",
+    )
+    parser = argparse.ArgumentParser(prog="sequela", description="Explained, calibrated risks from FHIR R4 records.")
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    run = commands.add_parser("run", parents=[shared], help="the main job: records in, explained risk scores out")
+    run.add_argument("--from", dest="source", type=Path, help="folder of FHIR R4 records (default: example patients)")
+    run.add_argument("--patients", type=_positive, help="size of the embedded population")
+    run.add_argument("--seed", type=int, help="start of every random draw (default: the study file's)")
+    run.add_argument("--study", type=Path, help="study file (default: the project's study.toml)")
+    run.add_argument("--processes", type=_positive, help="processes that read records (default: one a core)")
+    run.set_defaults(command=_run)
+
+    score = commands.add_parser("score", parents=[shared], help="score every eligible patient for one day")
+    score.add_argument("--as-of", type=_day, required=True, help="the real day, YYYY-MM-DD")
+    score.set_defaults(command=_score)
+
+    sql = commands.add_parser("sql", parents=[shared], help="ask the warehouse a question")
+    sql.add_argument("question", help='for example "SHOW TABLES" or "FROM evaluations"')
+    sql.add_argument("--rows", type=_positive, default=40, help="rows to show at most (default: 40)")
+    sql.set_defaults(command=_sql)
+
+    ui = commands.add_parser("ui", parents=[shared], help="open Dagster with the same assets")
+    ui.add_argument("--port", type=_positive, default=_PORT, help=f"default: {_PORT}")
+    ui.set_defaults(command=_ui)
+
+    vault = commands.add_parser("vault", parents=[shared], help="who is behind a pseudonym (needs the key)")
+    vault.add_argument("kind", choices=["file", "record"], help="a file of the quarantine, or a record of events")
+    vault.add_argument("id", help="the pseudonym")
+    vault.set_defaults(command=_vault)
+    return parser
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text} is not a day; write it as 2021-03-01") from None
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
+    return int(text)
+
+
+def _require(path: Path) -> None:
+    if not path.exists():
+        raise SequelaError(
+            f"{path.parent} holds no {path.name} yet. Run `sequela run --home HOME` first, or name another home."
+        )
+
+
+@contextmanager
+def _sole_use(home: Home) -> Iterator[None]:
+    """Nobody else runs this home meanwhile; what a killed run was building is cleared away."""
+    from orchestration.beside import clear_leftovers
+
+    _make_home(home)
+    with (home.path / ".run.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SequelaError(f"Another run is using {home.path}. Wait for it, or choose another --home.") from None
+        clear_leftovers(home.path)
+        yield
+
+
+def _covered_days(home: Home) -> tuple[date, date]:
+    """The first and the last true day of the home's records."""
+    import polars as pl
+
+    _require(home.tables / "study_days.parquet")
+    return pl.read_parquet(home.tables / "study_days.parquet").row(0)
+
+
+def _last_day_to_ask_for() -> date:
+    from orchestration.defs.scoring import DAYS
+
+    return date.fromisoformat(DAYS.get_partition_keys()[-1])
+
+
+def _make_home(home: Home) -> None:
+    try:
+        home.path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        raise SequelaError(f"{home.path} cannot be the home: {error.strerror}. Choose another --home.") from error
+
+
+def _explain(error: Exception) -> int:
+    """Tell the person what to do when the error, or one that it came from, says so."""
+    for cause in _causes(error):
+        if isinstance(cause, SequelaError):
+            return _say(str(cause), 2)
+        if isinstance(cause, KeyboardInterrupt):
+            return _say("Interrupted. What was finished stays; run the same command again to go on.", 130)
+        if _is_disk_full(cause):
+            return _say(
+                "The disk is full or refuses to be written. The last good state stands; make room, run again.", 2
+            )
+    traceback.print_exception(error)
+    return _say("That was not expected: please report it with the lines above.", 1)
+
+
+def _is_disk_full(error: BaseException) -> bool:
+    """Python, polars and DuckDB, and SQLite say it each in their own way."""
+    said = str(error)
+    is_said = any(words in said for words in _FULL_DISK)
+    return is_said or (isinstance(error, OSError) and error.errno == errno.ENOSPC)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    seen = set[int]()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _say(message: str, exit_code: int = 0) -> int:
+    print(message, file=sys.stderr)
+    return exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

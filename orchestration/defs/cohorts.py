@@ -1,0 +1,55 @@
+"""Who is observed when, and what followed each prediction time."""
+
+import dagster as dg
+import polars as pl
+
+from features.observation import observation_periods
+from features.tables import StudyDays, checked
+from features.tasks.labels import build_labels
+from features.tasks.schema import load_tasks
+from orchestration.resources import Study
+from orchestration.tables_io import column_schema
+
+
+def _out(name: str, description: str, io_manager_key: str | None = None) -> dg.AssetOut:
+    return dg.AssetOut(
+        description=description,
+        group_name="cohorts",
+        code_version="1",
+        kinds={"polars"},
+        io_manager_key=io_manager_key,
+        metadata={"dagster/column_schema": column_schema(name)},
+    )
+
+
+@dg.multi_asset(
+    outs={
+        # Sealed: the end of a person's period, beside the day on which the source ends, tells the date shift.
+        "observation_periods": _out(
+            "observation_periods", "When the source really records each person.", "sealed_tables"
+        ),
+        "study_days": _out("study_days", "The true days between which the source observes anybody."),
+    },
+    deps=["timelines"],
+)
+def observe(study: Study, dataset: pl.LazyFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Decide from the source's own rules when each person is observed."""
+    is_synthea = dataset.collect()["source_kind"].item() == "synthea"
+    periods, last_day = observation_periods(study.events(), study.shifts(), study.settings, is_synthea=is_synthea)
+    # Only the year of the first day: the day itself may be one person's first visit.
+    days = periods.select(first_day=pl.date(pl.col("calendar_year_start").min(), 1, 1), last_day=pl.lit(last_day))
+    return periods, checked(days, StudyDays)
+
+
+@dg.asset(
+    group_name="cohorts",
+    kinds={"polars"},
+    code_version="1",
+    deps=["timelines"],
+    metadata={"dagster/column_schema": column_schema("labels")},
+)
+def labels(study: Study, observation_periods: pl.LazyFrame, subject_splits: pl.LazyFrame) -> pl.DataFrame:
+    """What followed each prediction time, for each task and horizon."""
+    return build_labels(
+        study.events(), observation_periods.collect(), subject_splits.collect(), load_tasks(), study.settings
+    )

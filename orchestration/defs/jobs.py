@@ -1,0 +1,29 @@
+"""What is launched together: the main job, a day's scores, and the night."""
+
+from datetime import timedelta
+
+import dagster as dg
+
+READING = dg.AssetSelection.assets("timelines", "observation_periods").required_multi_asset_neighbors()
+SCORING = dg.AssetSelection.assets("risk_scores", "warehouse")
+
+main_job = dg.define_asset_job(
+    "main_job",
+    selection=dg.AssetSelection.all() - SCORING,
+    description="From the folder of records to the judged models and the report.",
+)
+score_day = dg.define_asset_job(
+    "score_day", selection=SCORING, description="Score every eligible patient for one real day; publish."
+)
+nightly_scores = dg.define_asset_job(
+    "nightly_scores",
+    selection=READING | SCORING,
+    description="Read what is new, score the day that has just ended with the model that stands, publish.",
+)
+
+
+@dg.schedule(job=nightly_scores, cron_schedule="30 2 * * *", execution_timezone="UTC")
+def every_night(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    """Each night, the day before. Off until somebody turns it on in Dagster."""
+    day = (context.scheduled_execution_time - timedelta(days=1)).date().isoformat()
+    return dg.RunRequest(run_key=day, partition_key=day)

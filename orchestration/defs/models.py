@@ -1,0 +1,108 @@
+"""Fitting the ladder of models, judging it on held-out patients, and the report of both.
+
+torch, LightGBM and scikit-learn are imported inside the functions: Dagster loads this file again in every process.
+"""
+
+from collections.abc import Iterator
+
+import dagster as dg
+import polars as pl
+
+from features.tasks.schema import load_tasks
+from orchestration.plots import auroc_chart
+from orchestration.resources import Study
+from orchestration.source_labels import source_label
+from orchestration.tables_io import column_schema
+
+
+def _table(name: str, description: str) -> dg.AssetOut:
+    return dg.AssetOut(
+        description=description,
+        group_name="evaluation",
+        code_version="1",
+        kinds={"polars"},
+        metadata={"dagster/column_schema": column_schema(name)},
+    )
+
+
+@dg.multi_asset(
+    outs={
+        "risk_model": dg.AssetOut(
+            description="The fitted ladder: weights, settings, vocabulary, calibration; no pickled code.",
+            group_name="models",
+            code_version="1",
+            kinds={"pytorch", "lightgbm"},
+            dagster_type=dg.Nothing,
+        ),
+        "predictions": _table("predictions", "Each model's forecast for tuning and held-out patients."),
+        "evaluations": _table("evaluations", "How well each model did on held-out patients."),
+        "skipped_tasks": _table("skipped_tasks", "Tasks that these records cannot answer, and why."),
+    },
+    deps=["timelines"],
+    pool="models",
+)
+def train_models(
+    study: Study, labels: pl.LazyFrame, features: pl.LazyFrame, feature_definitions: pl.LazyFrame
+) -> Iterator[dg.MaterializeResult]:
+    """Fit every rung of the ladder on train patients, calibrate on tuning, judge on held-out."""
+    from models.train import train_ladder
+
+    ladder = train_ladder(
+        study.events(),
+        labels.collect(),
+        features.collect(),
+        feature_definitions.collect(),
+        study.settings,
+        study.home.models,
+        task_names=tuple(task.name for task in load_tasks()),
+    )
+    yield dg.MaterializeResult(asset_key="risk_model", data_version=dg.DataVersion(ladder.version))
+    yield dg.MaterializeResult(asset_key="predictions", value=ladder.predictions)
+    yield dg.MaterializeResult(
+        asset_key="evaluations", value=ladder.evaluations, metadata=_measures(ladder.evaluations)
+    )
+    yield dg.MaterializeResult(asset_key="skipped_tasks", value=ladder.skipped)
+
+
+def _measures(evaluations: pl.DataFrame) -> dict[str, float | dg.MarkdownMetadataValue]:
+    """AUROC, Brier score and calibration slope of each released model, for Dagster to plot over runs."""
+    released = evaluations.filter(pl.col("is_released"))
+    floats = {
+        f"{row['task']}_{row['horizon_days']}d_{measure}": float(row[measure])
+        for row in released.iter_rows(named=True)
+        for measure in ("auroc", "brier", "calibration_slope")
+        if row[measure] is not None
+    }
+    return {**floats, **({"auroc_chart": auroc_chart(evaluations)} if evaluations.height else {})}
+
+
+@dg.asset(group_name="evaluation", kinds={"html"}, code_version="1", deps=["risk_model"])
+def report(
+    study: Study,
+    dataset: pl.LazyFrame,
+    labels: pl.LazyFrame,
+    predictions: pl.LazyFrame,
+    evaluations: pl.LazyFrame,
+    skipped_tasks: pl.LazyFrame,
+    data_profile: pl.LazyFrame,
+    record_counts: pl.LazyFrame,
+) -> dg.MaterializeResult:
+    """The pages a clinical reviewer reads."""
+    from models.report import write_report
+    from models.saved_model import load_model
+
+    read = dataset.collect()
+    page = write_report(
+        study.home.report,
+        labels.collect(),
+        predictions.collect(),
+        evaluations.collect(),
+        skipped_tasks.collect(),
+        data_profile.collect(),
+        record_counts.collect(),
+        source_label(read["source_kind"].item()),
+        study.settings,
+        model_version=load_model(study.home.models).version,
+        data_version=read["data_version"].item(),
+    )
+    return dg.MaterializeResult(metadata={"page": dg.MetadataValue.path(page)})

@@ -1,0 +1,74 @@
+"""Each eligible patient's risk on a real day, and the warehouse in which analysts find it."""
+
+from datetime import date
+
+import dagster as dg
+import polars as pl
+
+from features.feature_tables import build_features
+from features.scoring_day import prediction_times_at_end_of, require_scorable
+from features.tasks.labels import eligible_at
+from features.tasks.schema import load_tasks
+from orchestration.resources import Study
+from orchestration.tables_io import column_schema
+from orchestration.warehouse import publish_warehouse
+
+FIRST_DAY = "2000-01-01"
+DAYS = dg.DailyPartitionsDefinition(start_date=FIRST_DAY, end_offset=1)
+
+
+@dg.asset(
+    group_name="scoring",
+    kinds={"pytorch", "polars"},
+    code_version="1",
+    partitions_def=DAYS,
+    deps=["timelines", "risk_model"],
+    metadata={"dagster/column_schema": column_schema("risk_scores")},
+)
+def risk_scores(
+    context: dg.AssetExecutionContext,
+    study: Study,
+    dataset: pl.LazyFrame,
+    study_days: pl.LazyFrame,
+    observation_periods: pl.LazyFrame,
+    codes: pl.LazyFrame,
+) -> pl.DataFrame:
+    """Every eligible patient's calibrated risk for each task, from what was known by the day's end."""
+    from models.prediction import score_patients
+    from models.saved_model import load_model
+
+    as_of = date.fromisoformat(context.partition_key)
+    first_day, last_day = study_days.collect().row(0)
+    require_scorable(as_of, first_day, last_day)
+    model = load_model(study.home.models)
+    moments = prediction_times_at_end_of(as_of, last_day, study.shifts())
+    eligible = eligible_at(study.events(), observation_periods.collect(), moments, load_tasks(), study.settings)
+    times = eligible.select("subject_id", "prediction_time").unique()
+    rows = build_features(study.events(), times, model.definitions)
+    version = dataset.collect()["data_version"].item()
+    return score_patients(model, study.events(), rows, eligible, as_of, version, codes=codes.collect())
+
+
+@dg.asset(
+    group_name="scoring",
+    kinds={"duckdb"},
+    code_version="1",
+    deps=[
+        "timelines",
+        "codes",
+        "quarantine",
+        "record_counts",
+        "data_profile",
+        "labels",
+        "features",
+        "feature_definitions",
+        "predictions",
+        "evaluations",
+        "skipped_tasks",
+        risk_scores,
+    ],
+)
+def warehouse(study: Study) -> dg.MaterializeResult:
+    """One DuckDB file for analysts, published whole or not at all."""
+    publish_warehouse(study.home)
+    return dg.MaterializeResult(metadata={"path": dg.MetadataValue.path(study.home.warehouse)})

@@ -1,0 +1,38 @@
+"""Small pictures for Dagster's pages. They show measures only, never counts."""
+
+import base64
+import io
+
+import dagster as dg
+import polars as pl
+
+
+def auroc_chart(evaluations: pl.DataFrame) -> dg.MarkdownMetadataValue:
+    """AUROC with its interval for each task and model, as a PNG inside Markdown.
+
+    Reads:  task, horizon_days, model, auroc, auroc_low, auroc_high (features.tables.Evaluations).
+    """
+    from matplotlib.figure import Figure
+
+    models = evaluations["model"].unique(maintain_order=True).to_list()
+    tasks = evaluations.select("task", "horizon_days").unique(maintain_order=True).rows()
+    figure = Figure(figsize=(6, 0.9 + 0.6 * len(tasks)), layout="constrained")
+    axes = figure.subplots()
+    for position, model in enumerate(models):
+        rows = evaluations.filter(pl.col("model") == model)
+        heights = [tasks.index(key) - 0.3 + 0.6 * (position + 0.5) / len(models) for key in _keys(rows)]
+        below, above = rows["auroc"] - rows["auroc_low"], rows["auroc_high"] - rows["auroc"]
+        whiskers = [below.clip(lower_bound=0).to_list(), above.clip(lower_bound=0).to_list()]
+        axes.errorbar(rows["auroc"].to_list(), heights, xerr=whiskers, fmt="o", markersize=4, label=model)
+    axes.axvline(0.5, color="grey", linewidth=0.8, linestyle="dotted")
+    axes.set_yticks(range(len(tasks)), [f"{task}, {horizon} d" for task, horizon in tasks])
+    axes.set_xlabel("AUROC, 95 % interval, held-out patients")
+    axes.invert_yaxis()
+    axes.legend(fontsize="small", loc="lower left")
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=80)
+    return dg.MetadataValue.md(f"![AUROC](data:image/png;base64,{base64.b64encode(picture.getvalue()).decode()})")
+
+
+def _keys(rows: pl.DataFrame) -> list[tuple[str, int]]:
+    return rows.select("task", "horizon_days").rows()

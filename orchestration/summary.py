@@ -1,0 +1,160 @@
+"""What a run ends with: the same facts as JSON for machines and as a few lines for the person at the terminal."""
+
+import json
+import textwrap
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+from typing import TypeAlias
+
+import polars as pl
+
+from features.home import Home
+from features.privacy.keys import key_file
+from orchestration.beside import beside
+from orchestration.source_labels import source_label
+
+Json: TypeAlias = "str | int | float | bool | list[Json] | dict[str, Json] | None"
+
+_LIBRARIES = ("sequela", "polars", "duckdb", "dagster", "torch", "lightgbm", "scikit-learn", "meds")
+_MEASURES = ("auroc", "auroc_low", "auroc_high", "brier", "calibration_slope")
+
+
+def summarise(home: Home, as_of: date, seconds: dict[str, float]) -> dict[str, Json]:
+    """The run's summary from the tables that it left in `home`.
+
+    A task's `rows` are the prediction times of all patients whose outcome is known (not censored), and `events`
+    those followed by the outcome; the models are judged on the held-out patients among them.
+    """
+    dataset = _table(home, "dataset").row(0, named=True)
+    records: dict[str, Json] = {"in": dataset["records"], "used": 0, "ignored": 0, "quarantined": 0}
+    records |= dict(_outcomes(home).iter_rows())
+    return {
+        "patients": dataset["subjects"],
+        "events": dataset["events"],
+        "records": records,
+        "tasks": _tasks(_table(home, "labels"), _table(home, "evaluations")),
+        "skipped": dict(_table(home, "skipped_tasks").select("task", "reason").iter_rows()),
+        "seconds": dict(seconds),
+        "source": source_label(dataset["source_kind"]),
+        "as_of": as_of.isoformat(),
+        "data_version": dataset["data_version"],
+        "key_file": str(key_file()),
+        "versions": {name: version(name) for name in _LIBRARIES},
+    }
+
+
+def write_summary(home: Home, summary: dict[str, Json]) -> None:
+    """Write <home>/summary.json, whole or not at all."""
+    building = beside(home.summary)
+    building.write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n")
+    building.replace(home.summary)
+
+
+def summary_lines(home: Home, as_of: date, smallest_cell: int) -> list[str]:
+    """The summary for the terminal; counts of people below `smallest_cell` are not told."""
+    dataset = _table(home, "dataset").row(0, named=True)
+    evaluations, skipped = _table(home, "evaluations"), _table(home, "skipped_tasks")
+    became = ", ".join(f"{records:,} {outcome}" for outcome, records in _outcomes(home).iter_rows())
+    scores = pl.scan_parquet(home.tables / "risk_scores" / f"{as_of}.parquet").select(pl.len()).collect().item()
+    return [
+        "",
+        f"Records: {source_label(dataset['source_kind'])}",
+        f"{dataset['subjects']:,} patients, {dataset['events']:,} events",
+        f"{dataset['records']:,} records: {became}",
+        "",
+        *_task_lines(_table(home, "labels"), evaluations, smallest_cell),
+        *(f"{task} was skipped: {_shortened(reason)}" for task, reason in skipped.iter_rows()),
+        "",
+        f"  scores     {scores:,} risks as of {as_of}, the last day of these records",
+        f"  warehouse  {home.warehouse}",
+        f"  report     {home.report / 'index.html'}",
+        f"  key        {key_file()} (keep it: without it no score finds its patient)",
+        "",
+        "Type next:",
+        f'  sequela sql{_home_option(home)} "FROM {"evaluations" if evaluations.height else "skipped_tasks"}"',
+        f"  sequela score{_home_option(home)} --as-of {as_of}",
+        f"  make ui{f' HOME_DIR={home.path}' if _home_option(home) else ''}",
+    ]
+
+
+def _tasks(labels: pl.DataFrame, evaluations: pl.DataFrame) -> dict[str, Json]:
+    tasks: dict[str, Json] = {}
+    for task in evaluations["task"].unique(maintain_order=True):
+        known = _known(labels, task)
+        rows = evaluations.filter(pl.col("task") == task).iter_rows(named=True)
+        models: dict[str, Json] = {row["model"]: {name: row[name] for name in _MEASURES} for row in rows}
+        tasks[task] = {"rows": known.height, "events": _with_event(known).height, "models": models}
+    return tasks
+
+
+def _task_lines(labels: pl.DataFrame, evaluations: pl.DataFrame, smallest_cell: int) -> list[str]:
+    """One line a task, aligned; the released model is marked, and its calibration slope shown."""
+    if evaluations.is_empty():
+        return ["No task could be fitted and judged on these records:"]
+    models = evaluations["model"].unique(maintain_order=True).to_list()
+    lines = [["task", "patients", "times", "events", *models, "slope"]]
+    for task in evaluations["task"].unique(maintain_order=True):
+        known = _known(labels, task)
+        rows = evaluations.filter(pl.col("task") == task)
+        lines.append(
+            [
+                task,
+                f"{known['subject_id'].n_unique():,}",
+                f"{known.height:,}",
+                _events_shown(known, smallest_cell),
+                *(_auroc_shown(rows.filter(pl.col("model") == model)) for model in models),
+                _slope_shown(rows.filter(pl.col("is_released"))),
+            ]
+        )
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    return [
+        *("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines),
+        "AUROC on held-out patients, 95 % interval. * gives the scores; slope is its calibration (1 is right).",
+    ]
+
+
+def _events_shown(known: pl.DataFrame, smallest_cell: int) -> str:
+    with_event = _with_event(known)
+    is_small = with_event["subject_id"].n_unique() < smallest_cell
+    return f"<{smallest_cell}" if is_small else f"{with_event.height:,}"
+
+
+def _auroc_shown(rows: pl.DataFrame) -> str:
+    shown = [
+        f"{auroc:.2f} ({low:.2f}-{high:.2f}){'*' if is_released else ''}"
+        for auroc, low, high, is_released in rows.select("auroc", "auroc_low", "auroc_high", "is_released").iter_rows()
+    ]
+    return shown[0] if shown else ""
+
+
+def _slope_shown(rows: pl.DataFrame) -> str:
+    slopes = rows["calibration_slope"].drop_nulls().to_list()
+    return f"{slopes[0]:.2f}" if slopes else ""
+
+
+def _shortened(reason: str) -> str:
+    """The reason in one line; the table skipped_tasks has all of it."""
+    return textwrap.shorten(reason, 160, placeholder=" …")
+
+
+def _known(labels: pl.DataFrame, task: str) -> pl.DataFrame:
+    return labels.filter((pl.col("task") == task) & (pl.col("state") != "censored"))
+
+
+def _with_event(labels: pl.DataFrame) -> pl.DataFrame:
+    return labels.filter(pl.col("state") == "event")
+
+
+def _outcomes(home: Home) -> pl.DataFrame:
+    """Records by what became of them: outcome, records; used first."""
+    counts = _table(home, "record_counts").group_by("outcome").agg(pl.col("records").sum())
+    return counts.sort("outcome", descending=True)
+
+
+def _home_option(home: Home) -> str:
+    return "" if home.path.resolve() == Path("sequela-home").resolve() else f" --home {home.path}"
+
+
+def _table(home: Home, name: str) -> pl.DataFrame:
+    return pl.read_parquet(home.tables / f"{name}.parquet")

@@ -1,0 +1,137 @@
+"""The sequela command: answers, and one clear message with an exit code when it cannot."""
+
+import errno
+from datetime import date
+
+import pytest
+
+from features.errors import SourceError
+from features.privacy.keys import load_key
+from features.privacy.vault import FILES, seal
+from orchestration import cli
+from orchestration.cli import main
+from orchestration.warehouse import publish_warehouse
+from tests.orchestration.small_home import write_small_home
+
+
+@pytest.fixture(autouse=True)
+def key_of_the_test(monkeypatch, tmp_path):
+    key = tmp_path / "key"
+    key.write_text("ab" * 32)
+    key.chmod(0o600)
+    monkeypatch.setenv("SEQUELA_KEY_FILE", str(key))
+    monkeypatch.delenv("SEQUELA_HOME", raising=False)
+
+
+@pytest.fixture
+def home(tmp_path):
+    return write_small_home(tmp_path / "home")
+
+
+def test_sql_prints_an_answer(home, capsys):
+    publish_warehouse(home)
+    assert (
+        main(
+            [
+                "sql",
+                "SELECT count(*) AS blood_pressures FROM events WHERE code LIKE 'LOINC%'",
+                "--home",
+                str(home.path),
+            ]
+        )
+        == 0
+    )
+    answer = capsys.readouterr().out
+    assert "blood_pressures" in answer
+    assert "1" in answer
+
+
+def test_the_home_may_come_from_the_environment(home, monkeypatch, capsys):
+    publish_warehouse(home)
+    monkeypatch.setenv("SEQUELA_HOME", str(home.path))
+    assert main(["sql", "SHOW TABLES"]) == 0
+    assert "risk_scores" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "next_step"),
+    [
+        (["sql", "FROM events"], "sequela run"),
+        (["score", "--as-of", "2021-04-01"], "sequela run"),
+        (["vault", "file", "file_1"], "sequela run"),
+        (["run", "--from", "no-such-folder"], "folder"),
+        (["run", "--from", ".", "--patients", "5"], "leave it out"),
+        (["run", "--study", "no-such-study.toml"], "no-such-study.toml"),
+    ],
+)
+def test_what_a_person_can_put_right_ends_in_one_message(arguments, next_step, tmp_path, capsys):
+    assert main([*arguments, "--home", str(tmp_path / "empty")]) == 2
+    message = capsys.readouterr().err
+    assert next_step in message
+    assert "Traceback" not in message
+
+
+def test_a_wrong_question_is_explained(home, capsys):
+    publish_warehouse(home)
+    assert main(["sql", "SELECT nothing FROM nowhere", "--home", str(home.path)]) == 2
+    assert "SHOW TABLES" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("day", "reason"), [("2021-06-01", "newer export"), ("2001-01-01", "before the first day")])
+def test_a_day_out_of_reach_is_refused(home, day, reason, capsys):
+    assert main(["score", "--as-of", day, "--home", str(home.path)]) == 2
+    assert reason in capsys.readouterr().err
+
+
+def test_a_home_that_is_a_file_is_refused(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert main(["run", "--home", str(tmp_path / "file")]) == 2
+    assert "another --home" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "exit_code", "words"),
+    [
+        (SourceError("Name another folder."), 2, "Name another folder."),
+        (OSError(errno.ENOSPC, "No space left on device"), 2, "disk is full or"),
+        (RuntimeError("IO Error: Could not write file: No space left on device"), 2, "disk is full or"),
+        (RuntimeError("(sqlite3.OperationalError) database or disk is full"), 2, "disk is full or"),
+        (KeyboardInterrupt(), 130, "Interrupted"),
+        (ZeroDivisionError("division by zero"), 1, "Traceback"),
+    ],
+)
+def test_exit_codes(error, exit_code, words, monkeypatch, tmp_path, capsys):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(cli, "_sole_use", fail)
+    assert main(["run", "--home", str(tmp_path)]) == exit_code
+    assert words in capsys.readouterr().err
+
+
+def test_an_error_inside_another_is_found(monkeypatch, tmp_path, capsys):
+    def fail(*_):
+        try:
+            raise SourceError("Name another folder.")
+        except SourceError as error:
+            raise RuntimeError("a wrapper") from error
+
+    monkeypatch.setattr(cli, "_sole_use", fail)
+    assert main(["run", "--home", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == "Name another folder.\n"
+
+
+def test_a_second_run_waits_its_turn(home, capsys):
+    with cli._sole_use(home):
+        assert main(["score", "--as-of", str(date(2021, 4, 1)), "--home", str(home.path)]) == 2
+    assert "Another run" in capsys.readouterr().err
+
+
+def test_the_vault_names_a_quarantined_file(home, capsys):
+    import polars as pl
+
+    files = pl.DataFrame({"file": ["file_12"], "path": ["ward/7.ndjson"]}, schema=FILES)
+    seal(load_key(), files, home.vault / "files.vault")
+    assert main(["vault", "file", "file_12", "--home", str(home.path)]) == 0
+    assert capsys.readouterr().out == "ward/7.ndjson\n"
+    assert main(["vault", "record", "x", "--home", str(home.path)]) == 2
