@@ -13,8 +13,7 @@ HOME_DIR ?=
 SEQUELA := $(VENV)/bin/sequela
 HOME_OPTION := $(if $(HOME_DIR),--home "$(HOME_DIR)")
 
-# Where pip finds torch; empty for the usual index. On Linux the CPU-only wheels save gigabytes:
-#   make install TORCH_INDEX=https://download.pytorch.org/whl/cpu
+# Where pip finds torch; empty for the usual index. On Linux, PyTorch's own index of CPU-only wheels saves gigabytes.
 TORCH_INDEX ?=
 
 help: ## List what can be made.
