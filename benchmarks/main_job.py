@@ -8,6 +8,7 @@ Steps include the start of Dagster's step around them; checks are steps too.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -36,7 +37,8 @@ def main() -> int:
         watcher = threading.Thread(target=_watch, args=(samples, is_over), daemon=True)
         watcher.start()
         began = time.time()
-        exit_code = sequela(["run", "--home", str(home), *source])
+        with contextlib.redirect_stdout(sys.stderr):
+            exit_code = sequela(["run", "--home", str(home), *source])
         seconds = time.time() - began
         is_over.set()
         watcher.join()
