@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from features.codes import match_patterns
 from features.feature_plan import plan_columns
+from features.meds_codes import BIRTH
 from features.settings import StudySettings
-from features.tables import BIRTH, FeatureKeys, checked
+from features.tables import FeatureKeys, checked
 from features.windows import DAYS_PER_YEAR, KEYS, count_records, known_events, summarise_values, with_stay_days
 
 OLDEST_AGE_YEARS = 90

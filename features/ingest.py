@@ -44,7 +44,7 @@ VERSION = "1"  # raise it when the same records would give other timelines; stor
 
 _WORKROOM = ".ingest"
 _STATE = Path("metadata") / "sequela.json"
-_BUCKET_BYTES = {"plain": 400_000_000, "gzip": 24_000_000, "zstd": 20_000_000}
+_BUCKET_BYTES = {"plain": 120_000_000, "gzip": 8_000_000, "zstd": 7_000_000}
 _FEW_BYTES = 3_000_000  # compressed or not: below this, starting processes costs more than it saves
 _TYPE_IN_FILE_NAME = re.compile(r"([A-Za-z]+)(?:[.\-_]\d+)*\.(?:nd)?jsonl?(?:\.gz|\.zst)?")
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import polars as pl
 
 from features.feature_tables import build_features
-from features.tables import DEATH, Events
+from features.meds_codes import DEATH
+from features.tables import Events
 
 _KEYS = ["subject_id", "prediction_time"]
 _AN_INSTANT = timedelta(microseconds=1)

@@ -17,8 +17,9 @@ from datetime import date, datetime, time
 import polars as pl
 
 from features.errors import SequelaError
+from features.meds_codes import BIRTH, DEATH
 from features.settings import StudySettings
-from features.tables import BIRTH, DEATH, ObservationPeriods, checked
+from features.tables import ObservationPeriods, checked
 
 _ENCOUNTER_START = r"^ENCOUNTER//.*//start$"
 _DENSE = r"^(LOINC|CVX|REPORT)//"

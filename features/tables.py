@@ -12,8 +12,6 @@ from features.errors import TableError
 
 SPLITS = ("train", "tuning", "held_out")
 STATES = ("event", "none", "censored", "died_first")
-BIRTH = "MEDS_BIRTH"
-DEATH = "MEDS_DEATH"
 
 
 def _one_of(values: list[str]) -> Callable[[pl.Expr], pl.Expr]:

@@ -11,10 +11,10 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from features.meds_codes import BIRTH, DEATH
 from features.privacy.rules import load_rules
 from features.records.events import DISCHARGE_DIAGNOSIS, IN_ERROR, MEDICATION
 from features.settings import RecordSettings
-from features.tables import BIRTH, DEATH
 
 OLDER_VERSION = "older version or copy of another record"
 NO_PATIENT = "its patient is not among the records"

@@ -40,9 +40,7 @@ def patient(
                 ],
             }
         ],
-        "identifier": [
-            {"system": SYNTHEA if as_synthea else "https://records.example.org/mrn", "value": patient_id}
-        ],
+        "identifier": [{"system": SYNTHEA if as_synthea else "https://records.example.org/mrn", "value": patient_id}],
         "name": [{"use": "official", "family": f"Testperson{number}", "given": [f"Number{number}"]}],
         "gender": "female" if is_female else "male",
         "birthDate": birth.isoformat(),
@@ -87,9 +85,7 @@ def condition(
     }
 
 
-def observation(
-    draw: random.Random, patient_id: str, visit_id: str, *, at: datetime, code: str, display: str
-) -> Json:
+def observation(draw: random.Random, patient_id: str, visit_id: str, *, at: datetime, code: str, display: str) -> Json:
     return linked(draw, "Observation", patient_id, visit_id) | {
         "status": "final",
         "code": concept(LOINC, code, display),

@@ -125,9 +125,7 @@ def person(number: int, seed: int, as_synthea: bool = False) -> list[Json]:
         if month < next_check:
             continue
 
-        next_check = month + (
-            draw.randrange(4, 8) if has_failure or DIABETES in diagnosed else draw.randrange(11, 14)
-        )
+        next_check = month + (draw.randrange(4, 8) if has_failure or DIABETES in diagnosed else draw.randrange(11, 14))
         at = at + timedelta(days=10)  # after any stay
         values = {
             "8302-2": ("Body Height", height + (0 if is_adult else 5 * years), "cm"),
@@ -286,17 +284,13 @@ def _small_visit(draw: random.Random, patient_id: str, at: datetime) -> list[Jso
     ]
 
 
-def _acute_visit(
-    draw: random.Random, patient_id: str, at: datetime, has_failure: bool, is_last: bool
-) -> list[Json]:
+def _acute_visit(draw: random.Random, patient_id: str, at: datetime, has_failure: bool, is_last: bool) -> list[Json]:
     is_stay = draw.random() < (0.55 if has_failure else 0.30)
     end = at + (timedelta(days=draw.randrange(1, 9)) if is_stay else timedelta(hours=draw.randrange(1, 6)))
     if is_last:
         end = at  # a record's last visit ends with the person
     if is_stay:
-        visit = encounter(
-            draw, patient_id, start=at, end=end, kind="IMP", reason=("183452005", "Encounter Inpatient")
-        )
+        visit = encounter(draw, patient_id, start=at, end=end, kind="IMP", reason=("183452005", "Encounter Inpatient"))
         home = {"system": "http://www.nubc.org/patient-discharge", "code": "01", "display": "Discharged to home"}
         visit |= {"hospitalization": {"dischargeDisposition": {"coding": [home]}}}
     else:

@@ -2,14 +2,27 @@
 
 from hashlib import blake2b
 
+Hasher = blake2b
+
 
 def pseudonym(key: bytes, kind: str, identifier: str) -> int:
     """A number in [0, 2**63) for `identifier`, a resource id of FHIR type `kind` (keyed BLAKE2b).
 
     Two ids share a number with odds of 2**-63; two patients who do stop the run (see `features.ingest`).
     """
-    digest = blake2b(f"{kind}/{identifier}".encode(), key=key, digest_size=8).digest()
-    return int.from_bytes(digest, "little") >> 1
+    return finish_pseudonym(prefix_hasher(key, kind), identifier)
+
+
+def prefix_hasher(key: bytes, kind: str) -> Hasher:
+    """The part of `pseudonym` that all resources of a kind share; much the dearer part."""
+    return blake2b(f"{kind}/".encode(), key=key, digest_size=8)
+
+
+def finish_pseudonym(hasher: Hasher, identifier: str) -> int:
+    """The pseudonym of a resource of the kind that `hasher` was made for."""
+    own = hasher.copy()
+    own.update(identifier.encode())
+    return int.from_bytes(own.digest(), "little") >> 1
 
 
 def label(key: bytes, kind: str, text: str) -> str:

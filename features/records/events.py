@@ -7,10 +7,9 @@ is missing stays null here and is taken from the visit in `features/timelines.py
 
 from collections.abc import Callable
 
-from features.privacy.pseudonyms import pseudonym
+from features.meds_codes import BIRTH, DEATH
 from features.records import resources as fhir
 from features.records.rows import Rows, Subject, Unreadable
-from features.tables import BIRTH, DEATH
 
 NO_CODE = "no code"
 NO_VALUE = "no value"
@@ -376,7 +375,7 @@ def read_record(record: fhir.Resource, position: int, rows: Rows) -> str | None:
     if reader is None:
         return _name(record, kind, resource, rows)
     subject = rows.new_patient(resource) if kind == "Patient" else rows.subject_of(subject_reference(record, kind))
-    rows.begin(pseudonym(rows.key.pseudonyms, kind, resource), subject)
+    rows.begin(rows.pseudonym(kind, resource), subject)
     before = rows.count()
     try:
         if _is_in_error(record, kind):

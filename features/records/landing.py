@@ -14,10 +14,10 @@ from features.privacy import vault
 from features.privacy.keys import Key
 from features.privacy.rules import load_rules
 from features.records.events import read_record, subject_reference
+from features.records.plain_observations import add_plain_observations
 from features.records.reading import Block, Refused, SourceFile, read_records
 from features.records.resources import Resource, Struct
 from features.records.rows import Deferred, Rows, Unreadable, identifier_in
-from features.records.units import harmonise
 
 _BYTES_HELD = 48_000_000  # of text, after which rows go to disk; bounds a process's memory
 _LARGE_BYTES = {"plain": 16_000_000, "gzip": 1_000_000, "zstd": 1_000_000}
@@ -108,7 +108,9 @@ def _read_block(block: Block, rows: Rows, landed: Landed) -> None:
     """Read a block's records into `rows`. A second round, with aliases, reads only what the first deferred."""
     is_second_round = rows.aliases is not None
     rows.names = block.names
-    for position, resource in zip(block.positions, block.resources, strict=True):
+    every = zip(block.positions, block.resources, strict=True)
+    left = every if is_second_round else add_plain_observations(block.resources, block.positions, rows)
+    for position, resource in left:
         if is_second_round and not _was_deferred(resource):
             continue
         if not isinstance(resource, Resource):
@@ -136,21 +138,20 @@ def _was_deferred(resource: Struct) -> bool:
 
 
 def _flush(rows: Rows, landed: Landed, buckets: int, folder: Path, name: str) -> None:
-    landed.findings.update(rows.findings)
     landed.visit_days.update(rows.visit_days)
     landed.aliases.extend(rows.found_aliases)
     landed.medications.extend(rows.medications)
     landed.patients.extend(rows.patients)
-    records, events = rows.frames()
-    if records.is_empty():
+    if not rows.records:
+        landed.findings.update(rows.findings)
         return
-    events, counts = harmonise(events)
-    landed.findings.update(counts)
+    records, events = rows.frames()
     vault.seal(
         rows.key,
         records.select("record_id", resource_type="kind", resource="resource").unique("record_id"),
         folder / "vault" / f"records-{name}.vault",
     )
+    landed.findings.update(rows.findings)
     # Rows of a record lie with its subject, so that a bucket can be sorted without looking at any other.
     for kind, table in (("events", events), ("records", records.drop("resource"))):
         for bucket in range(buckets):

@@ -18,8 +18,8 @@ from features.privacy.rules import load_rules, only_allowed
 from features.records.quarantine import reason_for, resource_type_in
 from features.records.resources import RESOURCES, Resource, Struct, unused_types
 
-BLOCK_BYTES = 4_000_000  # decompressed; what a process holds as text at a time
-_CHUNK_BYTES = 1 << 18
+BLOCK_BYTES = 300_000  # decompressed; few enough that a block's records stay in the processor's cache
+_CHUNK_BYTES = 1 << 15
 _SNIFF_BYTES = 1 << 16
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}

@@ -10,10 +10,11 @@ import polars as pl
 
 from features.privacy.date_shift import DAY, MINUTE, draw_shift
 from features.privacy.keys import Key
-from features.privacy.pseudonyms import label, pseudonym
+from features.privacy.pseudonyms import Hasher, finish_pseudonym, label, prefix_hasher, pseudonym
 from features.privacy.rules import Rules
 from features.records.resources import CodeableConcept, Coding, Meta, Reference
 from features.records.times import Moment, read_moment
+from features.records.units import harmonise, plan_measures
 
 _CACHE_LIMIT = 200_000  # entries; keeps memory flat however many patients a file holds
 
@@ -46,8 +47,8 @@ class Rows:
         self.patients: list[tuple[int, str, int, int]] = []  # (subject_id, id, weeks, seconds)
         self.findings: dict[str, int] = {}
         self.visit_days: dict[int, int] = {}  # true day of visits' starts -> how many; says where the data end
-        self._records: list[tuple] = []  # one a record; the columns of `_RECORD`
-        self._events: list[tuple] = []  # one an event; the columns of `_EVENT`
+        self.records: list[tuple] = []  # one a record; the columns of `_RECORD`
+        self.events: list[tuple] = []  # one an event; the columns of `_EVENT`
         # The record in hand.
         self._record_id = 0
         self._subject = Subject(0, 0, 0)
@@ -55,16 +56,25 @@ class Rows:
         self._encounter_id: int | None = None
         self._site_id: int | None = None
         # Caches of what repeats.
-        self._concepts: dict[tuple[str, str | None, str | None, str | None], int] = {}
+        self.concepts: dict[tuple[str, str | None, str | None, str | None], int] = {}
         self._concept_codes: list[str] = []
         self._concept_wordings: list[str | None] = []
-        self._subjects: dict[str, Subject] = {}
-        self._visits: dict[str, int] = {}
-        self._moments: dict[str, Moment] = {}
+        self.subjects: dict[str, Subject] = {}
+        self.visits: dict[str, int] = {}
+        self.moments: dict[str, Moment] = {}
+        self.measures: dict[tuple[int, str | None], int] = {}  # (concept, unit as written) -> row of the measures
+        self.hashers: dict[str, Hasher] = {}
         self.file = 0  # number of the file in hand
         self.names: Mapping[str, str] = {}  # fullUrl -> Type/id, for the bundle in hand where the two differ
 
     # Reading a record -------------------------------------------------------------------------------------------
+
+    def pseudonym(self, kind: str, identifier: str) -> int:
+        """A pseudonym of `features.privacy.pseudonyms`, for a kind that comes often."""
+        hasher = self.hashers.get(kind)
+        if hasher is None:
+            hasher = self.hashers[kind] = prefix_hasher(self.key.pseudonyms, kind)
+        return finish_pseudonym(hasher, identifier)
 
     def begin(self, record_id: int, subject: Subject) -> None:
         """Start a record about `subject`; events added from here on belong to it."""
@@ -76,9 +86,9 @@ class Rows:
 
     def finish(self, kind: str, resource: str, position: int, meta: Meta | None, *, is_retired: bool) -> None:
         """Keep the record in hand with its events. A retired one withdraws all versions of itself."""
-        time, number = (0, 0) if meta is None else self._version(meta)
+        time, number = (0, 0) if meta is None or meta.says_nothing() else self._version(meta)
         subject_id, weeks, seconds = self._subject
-        self._records.append(
+        self.records.append(
             (
                 self._record_id,
                 subject_id,
@@ -96,18 +106,16 @@ class Rows:
         )
 
     def _version(self, meta: Meta) -> tuple[int, int]:
-        if meta.versionId is None and meta.lastUpdated is None:
-            return 0, 0
         number = meta.versionId or "0"
         return self.latest(meta.lastUpdated) or 0, (int(number) if number.isdecimal() else 0)
 
     def count(self) -> int:
         """How many events there are; `cut_back` returns to it when a record turns out to give none."""
-        return len(self._events)
+        return len(self.events)
 
     def cut_back(self, events: int) -> None:
         """Forget the events added since there were `events`."""
-        del self._events[events:]
+        del self.events[events:]
 
     def at_visit(self, encounter_id: int | None, site_id: int | None = None) -> None:
         """Say to which visit, and for a visit to which site, the record in hand belongs."""
@@ -124,7 +132,11 @@ class Rows:
         text: str | None = None,
     ) -> None:
         """Add an event to the record in hand; times as `earliest` and `latest` give them."""
-        self._events.append((len(self._records), concept, time, known, number, unit, text))
+        self.events.append((len(self.records), self.measure(concept, unit), time, known, number, text))
+
+    def measure(self, concept: int, unit: str | None) -> int:
+        """The number, in this task, of a concept with a unit as written; null for what has none."""
+        return self.measures.setdefault((concept, unit), len(self.measures))
 
     def note(self, finding: str, count: int = 1) -> None:
         """Count an oddity for the data profile."""
@@ -137,11 +149,11 @@ class Rows:
         if reference is None or reference.reference is None:
             raise Unreadable("no subject")
         text = reference.reference
-        found = self._subjects.get(text)
+        found = self.subjects.get(text)
         if found is None:
-            if len(self._subjects) > _CACHE_LIMIT:
-                self._subjects.clear()
-            found = self._subjects[text] = self.subject(self._subject_id_of(text))
+            if len(self.subjects) > _CACHE_LIMIT:
+                self.subjects.clear()
+            found = self.subjects[text] = self.subject(self._subject_id_of(text))
         return found
 
     def _subject_id_of(self, reference: str) -> int:
@@ -212,14 +224,14 @@ class Rows:
 
     def visit(self, text: str) -> int | None:
         """Pseudonym of a visit; null for references that only a server could resolve."""
-        found = self._visits.get(text)
+        found = self.visits.get(text)
         if found is None:
             if identifier_in(text) is not None:
                 self.note("visit_named_by_identifier")
                 return None
-            if len(self._visits) > _CACHE_LIMIT:
-                self._visits.clear()
-            found = self._visits[text] = pseudonym(self.key.pseudonyms, "Encounter", self.place_of(text)[1])
+            if len(self.visits) > _CACHE_LIMIT:
+                self.visits.clear()
+            found = self.visits[text] = self.pseudonym("Encounter", self.place_of(text)[1])
         return found
 
     def site_of(self, reference: Reference | None) -> int | None:
@@ -233,21 +245,21 @@ class Rows:
 
     def moment(self, text: str) -> Moment:
         """Read a FHIR date. Raises Unreadable when it is none."""
-        found = self._moments.get(text)
+        found = self.moments.get(text)
         if found is None:
             found = read_moment(text)
             if found is None:
                 raise Unreadable("a date that is not a FHIR date")
-            if len(self._moments) > _CACHE_LIMIT:
-                self._moments.clear()
-            self._moments[text] = found
+            if len(self.moments) > _CACHE_LIMIT:
+                self.moments.clear()
+            self.moments[text] = found
         return found
 
     def earliest(self, *texts: str | None) -> int | None:
         """First moment that the first date present may mean, ready for the current subject's move."""
         for text in texts:
             if text is not None:
-                first, _, has_time = self._moments.get(text) or self.moment(text)
+                first, _, has_time = self.moments.get(text) or self.moment(text)
                 # What has no time of day moves by whole weeks alone (features/privacy/date_shift.py).
                 return first if has_time else first - self._seconds
         return None
@@ -256,7 +268,7 @@ class Rows:
         """Last moment that the first date present may mean: nothing is known before it is certain."""
         for text in texts:
             if text is not None:
-                _, last, has_time = self._moments.get(text) or self.moment(text)
+                _, last, has_time = self.moments.get(text) or self.moment(text)
                 return last if has_time else last - self._seconds
         return None
 
@@ -277,7 +289,7 @@ class Rows:
     def coding(self, coding: Coding, prefix: str = "") -> int:
         """The number, in this task, of a code with its wording."""
         key = (prefix, coding.system, coding.code, coding.display)
-        found = self._concepts.get(key)
+        found = self.concepts.get(key)
         if found is None:
             found = self._new_concept(key, *self._spelt(coding, prefix))
         return found
@@ -285,7 +297,7 @@ class Rows:
     def plain(self, code: str) -> int:
         """The number, in this task, of one of our own codes, such as MEDS_BIRTH."""
         key = (code, None, None, None)
-        found = self._concepts.get(key)
+        found = self.concepts.get(key)
         return self._new_concept(key, code, None) if found is None else found
 
     def code_at(self, concept: int) -> str:
@@ -293,7 +305,7 @@ class Rows:
         return self._concept_codes[concept]
 
     def _new_concept(self, key: tuple[str, str | None, str | None, str | None], code: str, wording: str | None) -> int:
-        self._concepts[key] = len(self._concept_codes)
+        self.concepts[key] = len(self._concept_codes)
         self._concept_codes.append(code)
         self._concept_wordings.append(wording)
         return len(self._concept_codes) - 1
@@ -311,25 +323,36 @@ class Rows:
     # Handing over ------------------------------------------------------------------------------------------------
 
     def frames(self) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """The records and the events; dates moved and cut to the minute.
+        """The records and the events; dates moved and cut to the minute, values in their code's unit.
 
         Records: record_id, subject_id, kind, file, position, version_time, version_number, is_retired, resource.
         Events:  record_id, subject_id, file, position, encounter_id, site_id, time, known_time, code, wording,
                  numeric_value, unit, text_value. Times are null where the record gives none.
         """
-        records = _as_frame(self._records, _RECORD)
-        events = _as_frame(self._events, _EVENT)
+        records = _as_frame(self.records, _RECORD)
+        events = _as_frame(self.events, _EVENT)
+        concepts = pl.Series([concept for concept, _ in self.measures], dtype=pl.UInt32)
+        codes = pl.Series(self._concept_codes, dtype=pl.String).gather(concepts)
+        wordings = pl.Series(self._concept_wordings, dtype=pl.String).gather(concepts)
+        units = pl.Series([unit for _, unit in self.measures], dtype=pl.String)
+        measure = events["measure"]
+        numbers, units, counts = harmonise(
+            measure, events["numeric_value"], plan_measures(pl.DataFrame({"code": codes, "unit": units}))
+        )
+        for finding, count in counts.items():
+            self.note(finding, count)
         of_record = records.select("record_id", "subject_id", "file", "position", "encounter_id", "site_id", "shift")
-        concept = events["concept"]
         events = (
             events.hstack(of_record[events["record"]])
             .with_columns(
                 time=_moved("time"),
                 known_time=_moved("known_time"),
-                code=pl.Series(self._concept_codes, dtype=pl.String).gather(concept),
-                wording=pl.Series(self._concept_wordings, dtype=pl.String).gather(concept),
+                code=codes.gather(measure),
+                wording=wordings.gather(measure),
+                numeric_value=numbers,
+                unit=units,
             )
-            .drop("record", "concept", "shift")
+            .drop("record", "measure", "shift")
         )
         return records.drop("shift", "encounter_id", "site_id"), events
 
@@ -350,11 +373,10 @@ _RECORD = {
 }
 _EVENT = {
     "record": pl.UInt32,
-    "concept": pl.UInt32,
+    "measure": pl.UInt32,
     "time": pl.Int64,
     "known_time": pl.Int64,
     "numeric_value": pl.Float64,
-    "unit": pl.String,
     "text_value": pl.String,
 }
 

@@ -64,84 +64,95 @@ def _without_prefix(factor: str) -> str:
     return factor[2:] if factor.startswith("da") else factor[1:] if factor[:1] in _PREFIXES else factor
 
 
-def harmonise(events: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
-    """Bring values to their code's unit, and count what had to be done.
+def plan_measures(measures: pl.DataFrame) -> pl.DataFrame:
+    """Work out, for each code and unit as written, what its values become.
 
-    Reads:    code, numeric_value, unit (as the source wrote it, or null).
-    Changes:  numeric_value to Float32 in the canonical unit, rounded to what the method deserves; null when the
-              unit cannot be converted or the value cannot be true. unit to the canonical one, as UCUM; null when it
-              is no unit of UCUM, because a source may write anything there.
-    Returns:  the events, in the same order, and counts by finding for the data profile.
+    Reads:    code, unit (as the source wrote it, or null).
+    Adds:     unit_after (as UCUM; null when there is none or it is no unit, because a source may write anything
+              there), factor, offset (null when the unit cannot be converted), low, high, scale (10 ** decimals; these
+              are null for codes without an entry in units.toml), and the flags has_no_unit, is_respelt, is_foreign.
     """
-    # Units depend on the code and the wording alone, so they are worked out once for each pair that occurs.
-    pairs = events.select("code", "unit").unique().filter(pl.col("code").is_in(_conversions()["code"].to_list()))
     spelt = pl.col("unit").replace(_spellings())
-    foreign = [unit for unit in events["unit"].drop_nulls().unique() if not is_ucum(_spellings().get(unit, unit))]
-    per_code = _conversions().filter("is_canonical").drop("unit", "factor", "offset", "is_canonical")
-    plan = (
-        pairs.with_columns(spelt=spelt)
-        .join(per_code, on="code")
-        .with_columns(has_no_unit=pl.col("spelt").is_null())
+    foreign = [unit for unit in measures["unit"].drop_nulls().unique() if not is_ucum(_spellings().get(unit, unit))]
+    of_code = _conversions().filter("is_canonical").select("code", "canonical_unit", "low", "high", "digits")
+    return (
+        measures.with_columns(spelt=spelt, has_no_unit=pl.col("unit").is_null())
+        .join(of_code, on="code", how="left", maintain_order="left")
         # A value without a unit is taken in the canonical one if it is plausible there.
-        .with_columns(spelt=pl.col("spelt").fill_null(pl.col("canonical_unit")))
+        .with_columns(spelt=pl.coalesce("spelt", "canonical_unit"))
         .join(
-            _conversions().select("code", pl.col("unit").alias("spelt"), "factor", "offset"),
+            _conversions().select("code", "factor", "offset", spelt="unit"),
             on=["code", "spelt"],
             how="left",
+            maintain_order="left",
         )
-        .drop("spelt")
+        .with_columns(
+            unit_after=pl.coalesce("canonical_unit", pl.col("spelt").replace(foreign, None)),
+            scale=10.0 ** pl.col("digits"),
+            is_foreign=pl.col("canonical_unit").is_null() & pl.col("unit").is_in(foreign),
+        )
+        .with_columns(is_respelt=pl.col("canonical_unit").is_not_null() & (pl.col("unit") != pl.col("unit_after")))
+        .drop("spelt", "canonical_unit", "digits")
     )
-    joined = events.join(plan, on=["code", "unit"], how="left", nulls_equal=True, maintain_order="left")
-    value = pl.col("numeric_value") * pl.col("factor") + pl.col("offset")
-    is_number = pl.col("numeric_value").is_not_null()
-    joined = joined.with_columns(
-        value=value,
-        is_planned=pl.col("canonical_unit").is_not_null() & is_number,
-    ).with_columns(is_plausible=pl.col("value").is_between("low", "high"))
-    rescued = _under_another_unit(joined)
-    is_relabelled = pl.col("rescued").is_not_null()
-    scale = 10.0 ** pl.col("digits")
-    joined = joined.with_columns(rescued=rescued).with_columns(
-        numeric_value=pl.when(is_relabelled)
-        .then((pl.col("rescued") * scale).round() / scale)
-        .when("is_planned")
-        .then(pl.when("is_plausible").then((pl.col("value") * scale).round() / scale))
-        .otherwise(pl.col("numeric_value").round_sig_figs(_OTHER_CODES_FIGURES))
+
+
+def harmonise(
+    measure: pl.Series, numbers: pl.Series, measures: pl.DataFrame
+) -> tuple[pl.Series, pl.Series, dict[str, int]]:
+    """Bring values to their code's unit, and count what had to be done.
+
+    Reads:    for each event its `measure` (a row of `measures`, as `plan_measures` gives them) and its number, or null.
+    Returns:  the numbers as Float32 in the unit of the code, rounded to what the method deserves, null when the unit
+              cannot be converted or the value cannot be true; their units, null without a number; and counts by
+              finding for the data profile.
+    """
+    events = measures.drop("code", "unit")[measure].with_columns(measure=measure, number=numbers)
+    is_number = pl.col("number").is_not_null()
+    is_planned = is_number & pl.col("low").is_not_null()
+    events = events.with_columns(value=pl.col("number") * pl.col("factor") + pl.col("offset")).with_columns(
+        is_plausible=pl.col("value").is_between("low", "high"), rescued=_NEVER
+    )
+    if events.select((is_planned & ~pl.col("is_plausible")).any()).item():
+        events = events.with_columns(rescued=_under_another_unit(events, measures))
+    after = events.select(
+        number=pl.when(is_planned)
+        .then(
+            (pl.coalesce("rescued", pl.when("is_plausible").then("value")) * pl.col("scale")).round() / pl.col("scale")
+        )
+        .otherwise(pl.col("number").round_sig_figs(_OTHER_CODES_FIGURES))
         .cast(pl.Float32),
-        unit=pl.when("is_planned").then("canonical_unit").otherwise(spelt.replace(foreign, None)),
-        unit_as_written=pl.col("unit"),
+        unit=pl.when(is_number).then("unit_after"),
     )
-    planned = joined.filter("is_planned")
-    is_foreign = joined["unit_as_written"].is_in(foreign) & ~joined["is_planned"]
-    no_factor = planned["factor"].is_null()
-    counts = {
-        "values_without_unit": planned["has_no_unit"].sum(),
-        "units_spelt_otherwise": (planned["unit_as_written"] != planned["unit"]).sum(),
-        "units_not_in_ucum": is_foreign.sum(),
-        "values_under_wrong_unit": planned["rescued"].is_not_null().sum(),
-        "values_in_inconvertible_unit": no_factor.sum(),
-        "values_implausible": (
-            ~no_factor & planned["rescued"].is_null() & ~planned["is_plausible"].fill_null(value=False)
-        ).sum(),
-    }
-    return joined.select(events.columns), {name: int(count) for name, count in counts.items() if count}
+    is_rescued = pl.col("rescued").is_not_null()
+    counts = events.select(
+        values_without_unit=(is_planned & pl.col("has_no_unit")).sum(),
+        units_spelt_otherwise=(is_number & pl.col("is_respelt")).sum(),
+        units_not_in_ucum=(is_number & pl.col("is_foreign")).sum(),
+        values_under_wrong_unit=is_rescued.sum(),
+        values_in_inconvertible_unit=(is_planned & pl.col("factor").is_null()).sum(),
+        values_implausible=(is_planned & ~pl.col("is_plausible") & ~is_rescued).sum(),
+    ).row(0, named=True)
+    return after["number"], after["unit"], {name: int(count) for name, count in counts.items() if count}
 
 
-def _under_another_unit(joined: pl.DataFrame) -> pl.Series:
+_NEVER = pl.lit(None, pl.Float64)
+
+
+def _under_another_unit(events: pl.DataFrame, measures: pl.DataFrame) -> pl.Series:
     """Each implausible value as it reads under the one other listed unit that makes it plausible, else null."""
-    suspects = (
-        joined.with_row_index("row")
-        .filter(pl.col("is_planned") & pl.col("factor").is_not_null() & ~pl.col("is_plausible"))
-        .select("row", "code", "numeric_value", "factor", "offset")
-    )
+    codes = measures.select("code", measure=pl.int_range(pl.len(), dtype=pl.UInt32))
     fitting = (
-        suspects.join(_conversions(), on="code", suffix="_other")
+        events.with_row_index("row")
+        .filter(~pl.col("is_plausible"))
+        .select("row", "measure", "number", "factor", "offset")
+        .join(codes, on="measure")
+        .join(_conversions(), on="code", suffix="_other")
         .filter((pl.col("factor") != pl.col("factor_other")) | (pl.col("offset") != pl.col("offset_other")))
-        .with_columns(other=pl.col("numeric_value") * pl.col("factor_other") + pl.col("offset_other"))
+        .with_columns(other=pl.col("number") * pl.col("factor_other") + pl.col("offset_other"))
         .filter(pl.col("other").is_between("low", "high"))
         .group_by("row")
         .agg(pl.col("other").first(), ways=pl.len())
         .filter(pl.col("ways") == 1)
     )
-    rows = pl.DataFrame({"row": pl.int_range(joined.height, dtype=pl.UInt32, eager=True)})
+    rows = pl.DataFrame({"row": pl.int_range(events.height, dtype=pl.UInt32, eager=True)})
     return rows.join(fitting, on="row", how="left", maintain_order="left")["other"]

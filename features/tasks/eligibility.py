@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from features.tables import BIRTH
+from features.meds_codes import BIRTH
 from features.tasks.predicates import predicate_events
 from features.tasks.schema import KnownWindow, Task
 

@@ -8,8 +8,9 @@ from datetime import datetime, timedelta
 
 import polars as pl
 
+from features.meds_codes import BIRTH, DEATH
 from features.settings import StudySettings
-from features.tables import DEATH, Labels, checked, empty
+from features.tables import Labels, checked, empty
 from features.tasks.eligibility import eligible_moments, known_within
 from features.tasks.predicates import matched_units, predicate_events
 from features.tasks.schema import Predicate, Task
@@ -141,7 +142,7 @@ def eligible_at(
     known = (
         events.filter(pl.col("known_time").is_not_null())
         .filter(pl.col("subject_id").is_in(times["subject_id"].unique().implode()))
-        .filter(~pl.col("code").is_in([DEATH, "MEDS_BIRTH"]))
+        .filter(~pl.col("code").is_in([DEATH, BIRTH]))
         .select("subject_id", "known_time")
         .unique()
         .collect()
@@ -158,7 +159,7 @@ def eligible_at(
 def _of_tasks(events: pl.LazyFrame, codes: pl.DataFrame, tasks: list[Task]) -> pl.LazyFrame:
     """The events that any of the tasks looks at, read once and held in memory: few columns, few codes."""
     predicates = [predicate for task in tasks for predicate in task.predicates.values()]
-    wanted = matched_units(codes, [*predicates, _ENCOUNTER_END, Predicate(codes=("MEDS_BIRTH", DEATH))])
+    wanted = matched_units(codes, [*predicates, _ENCOUNTER_END, Predicate(codes=(BIRTH, DEATH))])
     return (
         events.filter(pl.col("code").is_in(wanted["code"].unique().implode()))
         .select("subject_id", "time", "known_time", "code")

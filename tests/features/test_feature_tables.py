@@ -9,8 +9,8 @@ from polars.testing import assert_frame_equal
 
 from features.feature_plan import plan_columns
 from features.feature_tables import build_features, plan_features, records_behind
+from features.meds_codes import DEATH
 from features.settings import StudySettings
-from features.tables import DEATH
 from tests.features.small_events import NOON, day, events_table, person, times, visit
 
 HBA1C, SYSTOLIC, DIABETES, SINUSITIS = "LOINC//4548-4", "LOINC//8480-6", "SNOMED//44054006", "SNOMED//444814009"

@@ -3,16 +3,15 @@
 import polars as pl
 import pytest
 
-from features.records.units import harmonise, is_ucum
+from features.records.units import harmonise, is_ucum, plan_measures
 
 
 def harmonised(code: str, value: float | None, unit: str | None) -> tuple[float | None, str | None, dict[str, int]]:
-    events = pl.DataFrame(
-        {"code": [f"LOINC//{code}"], "numeric_value": [value], "unit": [unit]},
-        schema={"code": pl.String, "numeric_value": pl.Float64, "unit": pl.String},
+    measures = pl.DataFrame({"code": [f"LOINC//{code}"], "unit": pl.Series([unit], dtype=pl.String)})
+    numbers, units, counts = harmonise(
+        pl.Series([0], dtype=pl.UInt32), pl.Series([value], dtype=pl.Float64), plan_measures(measures)
     )
-    after, counts = harmonise(events)
-    return after["numeric_value"].item(), after["unit"].item(), counts
+    return numbers.item(), units.item(), counts
 
 
 @pytest.mark.parametrize(
@@ -41,13 +40,8 @@ def test_units_by_hand(code, value, unit, expected, expected_unit, finding):
         assert not counts
 
 
-def test_an_event_without_a_number_keeps_its_place():
-    events = pl.DataFrame(
-        {"code": ["A", "LOINC//8480-6", "B"], "numeric_value": [None, 120.0, None], "unit": [None] * 3}
-    )
-    after, _ = harmonise(events.with_columns(pl.col("numeric_value").cast(pl.Float64), pl.col("unit").cast(pl.String)))
-    assert after["code"].to_list() == ["A", "LOINC//8480-6", "B"]
-    assert after["numeric_value"].to_list() == [None, 120.0, None]
+def test_an_event_without_a_number_has_no_unit_and_counts_for_nothing():
+    assert harmonised("8480-6", None, None) == (None, None, {})
 
 
 @pytest.mark.parametrize(
