@@ -27,18 +27,19 @@ HANDLING: dict[str, tuple[str, str]] = {
     "dates_taken_from_visit": ("events", "Happened at the visit's start, known at its end."),
     "known_before_it_happened": ("events", "Known when it happened."),
     "visits_of_absurd_length": ("records", "Their start is kept, their end is not believed."),
-    "ends_before_start": ("records", "Kept as written; the end is known when the visit starts."),
+    "ends_before_start": ("records", "Their start is kept, their end is not believed."),
 }
 
 
 def data_profile(
     findings: Mapping[str, int], codes: pl.DataFrame, files_read: int, files_without_fhir: int
 ) -> pl.DataFrame:
-    """The DataProfile table. Reads `wordings` of `codes`; findings that did not occur have no row."""
+    """The DataProfile table. Reads `code` and `wordings` of `codes`; findings that did not occur have no row."""
     counts = {
         **findings,
         "files_read": files_read,
         "files_without_fhir": files_without_fhir,
+        "local_codes": codes.filter(pl.col("code").str.contains("LOCAL_")).height,
         "codes_with_several_wordings": codes.filter(pl.col("wordings") > 1).height,
     }
     rows = [(name, counts[name], *HANDLING[name]) for name in HANDLING if counts.get(name)]

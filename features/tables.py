@@ -48,7 +48,9 @@ class Codes(dy.Schema):
     """Every code met, with the wording met first and how often it occurs."""
 
     code = dy.String(primary_key=True, description="SYSTEM//code, as in events.")
-    description = dy.String(nullable=True, description="Commonest wording of a standard code; null when none came.")
+    description = dy.String(
+        nullable=True, description="Commonest wording of a standard code that two patients share; else null."
+    )
     parent_codes = dy.List(dy.String(), nullable=True, description="Code groups it belongs to.")
     events = dy.Int64(description="Events with this code.")
     subjects = dy.Int64(description="Patients with this code.")

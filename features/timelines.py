@@ -13,7 +13,9 @@ import pyarrow.parquet as pq
 
 from features.meds_codes import BIRTH, DEATH
 from features.privacy.rules import load_rules
-from features.records.events import DISCHARGE_DIAGNOSIS, IN_ERROR, MEDICATION
+from features.records.events import DISCHARGE_DIAGNOSIS
+from features.records.medicines import MEDICATION
+from features.records.reasons import IN_ERROR
 from features.settings import RecordSettings
 
 OLDER_VERSION = "older version or copy of another record"
@@ -62,7 +64,7 @@ MEDS_TYPES = pa.schema(
 class Surroundings:
     """What a bucket must know of the rest: all small, whatever the number of events.
 
-    patients: subject_id, weeks_us. sites: alias, site_id. medications: placeholder, medicine.
+    patients: subject_id, weeks_us, cap_days. sites: alias, site_id. medications: placeholder, medicine.
     """
 
     patients: pl.DataFrame
@@ -77,7 +79,7 @@ class Bucket:
     """A bucket's timelines and the account of its records.
 
     events: the columns of MEDS_TYPES, sorted. outcomes: kind, outcome, reason, records. wordings: code, wording,
-    events. findings: counts for the data profile.
+    events, subjects. findings: counts for the data profile.
     """
 
     events: pl.DataFrame
@@ -96,7 +98,7 @@ def build_bucket(folder: Path, around: Surroundings) -> Bucket:
     wordings = (
         events.filter(~pl.col("code").str.starts_with("_"))
         .group_by("code", "wording")
-        .agg(events=pl.len().cast(pl.Int64))
+        .agg(events=pl.len().cast(pl.Int64), subjects=pl.col("subject_id").n_unique().cast(pl.Int64))
     )
     events = _with_medicines(_with_sites(events, around.sites), around.medications)
     events, findings = _with_dates(events, around.settings)
@@ -189,7 +191,7 @@ def _with_dates(events: pl.DataFrame, settings: RecordSettings) -> tuple[pl.Data
         events.filter(is_start | is_end)
         .group_by("encounter_id")
         .agg(
-            visit_start=pl.col("time").min(),
+            visit_start=pl.col("time").filter(is_start).min(),
             visit_end=pl.col("time").filter(is_end).max(),
             is_stay=pl.col("code").str.contains("//IMP//").any(),
         )
@@ -197,11 +199,16 @@ def _with_dates(events: pl.DataFrame, settings: RecordSettings) -> tuple[pl.Data
             is_absurd=pl.col("visit_end") - pl.col("visit_start")
             > pl.when("is_stay")
             .then(timedelta(days=settings.longest_stay_days))
-            .otherwise(timedelta(days=settings.longest_visit_days))
+            .otherwise(timedelta(days=settings.longest_visit_days)),
+            is_backwards=pl.col("visit_end") < pl.col("visit_start"),
         )
+        .with_columns(has_no_end=(pl.col("is_absurd") | pl.col("is_backwards")).fill_null(value=False))
+        .with_columns(visit_end=pl.when(~pl.col("has_no_end")).then("visit_end"))
     )
+    unbelieved = visits.filter("has_no_end").select("encounter_id")
     discharge_diagnoses = (
         events.filter(pl.col("code").str.starts_with(DISCHARGE_DIAGNOSIS))
+        .join(unbelieved, on="encounter_id", how="anti")
         .select(
             record_id=pl.col("code").str.strip_prefix(DISCHARGE_DIAGNOSIS).cast(pl.Int64),
             discharged="known_time",
@@ -215,7 +222,7 @@ def _with_dates(events: pl.DataFrame, settings: RecordSettings) -> tuple[pl.Data
         .join(discharge_diagnoses, on="record_id", how="left")
     )
     is_static = pl.col("code").str.contains("^(?:SEX|RACE|ETHNICITY)//")
-    is_of_absurd_end = pl.col("is_absurd").fill_null(value=False) & (
+    is_unbelieved_end = pl.col("has_no_end").fill_null(value=False) & (
         is_end | pl.col("code").str.starts_with("DISCHARGE//")
     )
     findings = {
@@ -223,11 +230,11 @@ def _with_dates(events: pl.DataFrame, settings: RecordSettings) -> tuple[pl.Data
             (pl.col("time").is_null() & pl.col("visit_start").is_not_null() & ~is_static).sum()
         ).item(),
         "visits_of_absurd_length": visits["is_absurd"].sum(),
-        "ends_before_start": visits.filter(pl.col("visit_end") < pl.col("visit_start")).height,
+        "ends_before_start": visits["is_backwards"].sum(),
         "known_before_it_happened": events.select((pl.col("known_time") < pl.col("time")).sum()).item(),
     }
     events = (
-        events.filter(~is_of_absurd_end)
+        events.filter(~is_unbelieved_end)
         .with_columns(
             time=pl.when(is_static).then(None).otherwise(pl.coalesce("time", "visit_start")),
             # What has no date of recording was in the record when the visit ended, at the latest.
@@ -236,26 +243,26 @@ def _with_dates(events: pl.DataFrame, settings: RecordSettings) -> tuple[pl.Data
         .with_columns(
             known_time=pl.when(is_static).then(None).otherwise(pl.max_horizontal("known_time", "time", "discharged"))
         )
-        .drop("visit_start", "visit_end", "is_stay", "is_absurd", "discharged")
+        .drop("visit_start", "visit_end", "is_stay", "is_absurd", "is_backwards", "has_no_end", "discharged")
     )
     return events, {name: int(count) for name, count in findings.items() if count}
 
 
 def _with_reasons(events: pl.DataFrame, around: Surroundings) -> pl.DataFrame:
     """Add `reason`: why an event cannot stay; null for those that can. Caps births of people over 89."""
+    # The limit depends on the source's end alone, never on when a person died: an age capped at each person's own last
+    # day would end at 90 for everybody, and so tell the days left to live.
     oldest_birth = datetime(around.data_end.year - _OLDEST_YEARS, around.data_end.month, 1)
+    limit = oldest_birth + pl.duration(microseconds="weeks_us")
     people = (
         around.patients.join(events.select("subject_id").unique(), on="subject_id", how="semi")
         .join(_first_time(events, BIRTH, "born"), on="subject_id", how="left")
         .join(_first_time(events, DEATH, "died"), on="subject_id", how="left")
         .with_columns(
-            capped=pl.max_horizontal(
-                "born",
-                pl.when(pl.col("born").is_not_null()).then(oldest_birth + pl.duration(microseconds="weeks_us")),
-            ).dt.truncate("1d"),
+            capped=pl.when(pl.col("born") < limit).then(limit + pl.duration(days="cap_days")).otherwise("born"),
             is_known=pl.lit(value=True),
         )
-        .drop("weeks_us")
+        .drop("weeks_us", "cap_days")
     )
     is_static = pl.col("time").is_null() & pl.col("code").str.contains("^(?:SEX|RACE|ETHNICITY)//")
     is_birth = pl.col("code") == BIRTH

@@ -14,6 +14,7 @@ WEEK = 7 * DAY
 
 _MOST_WEEKS = 260  # five years; always back, so that no date lands after the day it was exported
 _MOST_SECONDS = 30 * 60
+_CAP_SPREAD_DAYS = 3 * 365
 
 
 def draw_shift(key: bytes, subject_id: int) -> tuple[int, int]:
@@ -25,3 +26,12 @@ def draw_shift(key: bytes, subject_id: int) -> tuple[int, int]:
     weeks = -1 - int.from_bytes(digest[:8], "little") % _MOST_WEEKS
     seconds = 1 + int.from_bytes(digest[8:15], "little") % (_MOST_SECONDS - 1)
     return weeks * WEEK, seconds * MICROSECONDS * (1 if digest[15] & 1 else -1)
+
+
+def draw_cap_days(key: bytes, subject_id: int) -> int:
+    """By how many days, 0 … 1,094, a person's capped birth lies after the limit that all ages over 89 share.
+
+    Without it, everybody capped would have the same birth date but for the shift, and so give the shift away.
+    """
+    digest = blake2b(b"cap" + subject_id.to_bytes(8, "little"), key=key, digest_size=8).digest()
+    return int.from_bytes(digest, "little") % _CAP_SPREAD_DAYS

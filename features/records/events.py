@@ -9,18 +9,25 @@ from collections.abc import Callable
 
 from features.meds_codes import BIRTH, DEATH
 from features.records import resources as fhir
+from features.records.medicines import (
+    NO_PERIOD,
+    NOT_DONE_STATUSES,
+    medication_administration,
+    medication_request,
+    medication_statement,
+    single,
+)
+from features.records.reasons import (
+    FREE_TEXT,
+    NAMES_MEDICINE,
+    NAMES_SITE,
+    NO_CODE,
+    NO_DATE,
+    NO_VALUE,
+    NOT_DONE,
+)
 from features.records.rows import Rows, Subject, Unreadable
 
-NO_CODE = "no code"
-NO_VALUE = "no value"
-NOT_DONE = "not done"
-IN_ERROR = "entered in error"
-FREE_TEXT = "free text"
-NO_DATE = "no date that shows when it was known"
-NAMES_SITE = "names a site; only its pseudonym is kept"
-NAMES_MEDICINE = "names a medicine; its code is on the records that refer to it"
-
-_NOT_DONE = {"not-done", "cancelled", "not-taken", "refuted"}
 _IN_ERROR = "entered-in-error"
 _SEXES = {"male", "female", "other", "unknown"}
 _RACE = "http://hl7.org/fhir/us/core/StructureDefinition/us-core-race"
@@ -53,11 +60,8 @@ VISIT_CLASSES = {
     "virtual": "VR",
 }
 
-_NO_PERIOD = fhir.Period()
-
 # Marks of `features/timelines.py`, never events: which conditions are discharge diagnoses.
 DISCHARGE_DIAGNOSIS = "_DISCHARGE_DIAGNOSIS//"
-MEDICATION = "_MEDICATION//"
 
 
 def patient(record: fhir.Patient, subject: Subject, rows: Rows) -> None:
@@ -91,7 +95,7 @@ def encounter(record: fhir.Encounter, _subject: Subject, rows: Rows) -> str | No
     if record.status in ("planned", "cancelled"):
         return NOT_DONE
     rows.at_visit(rows.visit(record.id or ""), rows.site_of(record.serviceProvider))
-    period = record.period or _NO_PERIOD
+    period = record.period or NO_PERIOD
     start, end = rows.earliest(period.start), rows.latest(period.end)
     if start is None:
         return NO_DATE
@@ -126,7 +130,7 @@ def condition(record: fhir.Condition, _subject: Subject, rows: Rows) -> str | No
     onset = record.onsetPeriod.start if record.onsetPeriod is not None else None
     recorded = record.recordedDate or record.assertedDate
     rows.at_visit(rows.visit_of(record.encounter, record.context))
-    return _single(
+    return single(
         rows,
         rows.concept_of(record.code),
         rows.earliest(record.onsetDateTime, onset, recorded),
@@ -139,7 +143,7 @@ def observation(record: fhir.Observation, _subject: Subject, rows: Rows) -> str 
     if record.status == "cancelled":
         return NOT_DONE
     rows.at_visit(rows.visit_of(record.encounter, record.context))
-    period = record.effectivePeriod or _NO_PERIOD
+    period = record.effectivePeriod or NO_PERIOD
     time = rows.earliest(record.effectiveDateTime, record.effectiveInstant, period.start, record.issued)
     known = rows.latest(record.issued, period.end, record.effectiveDateTime, record.effectiveInstant, period.start)
     missing = _value(record, time, known, rows)
@@ -184,11 +188,11 @@ def _value(record: fhir.Observation | fhir.Component, time: int | None, known: i
 
 def procedure(record: fhir.Procedure, _subject: Subject, rows: Rows) -> str | None:
     """Something done, from its start, known at its end."""
-    if record.status in _NOT_DONE:
+    if record.status in NOT_DONE_STATUSES:
         return NOT_DONE
-    period = record.performedPeriod or _NO_PERIOD
+    period = record.performedPeriod or NO_PERIOD
     rows.at_visit(rows.visit_of(record.encounter, record.context))
-    return _single(
+    return single(
         rows,
         rows.concept_of(record.code),
         rows.earliest(record.performedDateTime, period.start),
@@ -196,67 +200,13 @@ def procedure(record: fhir.Procedure, _subject: Subject, rows: Rows) -> str | No
     )
 
 
-def medication_request(record: fhir.MedicationRequest, _subject: Subject, rows: Rows) -> str | None:
-    """A prescription on the day it was written; how it fared later (`status`) is not read."""
-    return _medicine(record, rows, "", rows.earliest(record.authoredOn), rows.latest(record.authoredOn))
-
-
-def medication_administration(record: fhir.MedicationAdministration, _subject: Subject, rows: Rows) -> str | None:
-    """A dose given."""
-    if record.status in _NOT_DONE:
-        return NOT_DONE
-    period = record.effectivePeriod or _NO_PERIOD
-    return _medicine(
-        record,
-        rows,
-        "//administered",
-        rows.earliest(record.effectiveDateTime, period.start),
-        rows.latest(record.effectiveDateTime, period.end, period.start),
-    )
-
-
-def medication_statement(record: fhir.MedicationStatement, _subject: Subject, rows: Rows) -> str | None:
-    """A medicine the patient is said to take, known when it was said."""
-    if record.status in _NOT_DONE:
-        return NOT_DONE
-    period = record.effectivePeriod or _NO_PERIOD
-    return _medicine(
-        record,
-        rows,
-        "//stated",
-        rows.earliest(record.effectiveDateTime, period.start, record.dateAsserted),
-        rows.latest(record.dateAsserted, record.effectiveDateTime, period.start),
-    )
-
-
-def _medicine(
-    record: fhir.MedicationRequest | fhir.MedicationAdministration | fhir.MedicationStatement,
-    rows: Rows,
-    aspect: str,
-    time: int | None,
-    known: int | None,
-) -> str | None:
-    rows.at_visit(rows.visit_of(record.encounter, record.context))
-    concept = rows.concept_of(record.medicationCodeableConcept)
-    if concept is None and record.medicationReference is not None:
-        reference = record.medicationReference.reference or ""
-        if reference.startswith("#"):
-            inside = (one.code for one in record.contained if one.id == reference[1:])
-            concept = rows.concept_of(next(inside, None))
-        elif reference:
-            concept = rows.plain(f"{MEDICATION}{rows.medication_id(reference)}")
-    if concept is not None and aspect:
-        concept = rows.plain(f"{rows.code_at(concept)}{aspect}")
-    return _single(rows, concept, time, known)
-
-
 def immunization(record: fhir.Immunization, _subject: Subject, rows: Rows) -> str | None:
     """A vaccination."""
-    if record.status in _NOT_DONE:
+    if record.status in NOT_DONE_STATUSES:
         return NOT_DONE
     given = record.occurrenceDateTime or record.date
     rows.at_visit(rows.visit_of(record.encounter, record.context))
-    return _single(rows, rows.concept_of(record.vaccineCode), rows.earliest(given), rows.latest(record.recorded, given))
+    return single(rows, rows.concept_of(record.vaccineCode), rows.earliest(given), rows.latest(record.recorded, given))
 
 
 def allergy_intolerance(record: fhir.AllergyIntolerance, _subject: Subject, rows: Rows) -> str | None:
@@ -265,7 +215,7 @@ def allergy_intolerance(record: fhir.AllergyIntolerance, _subject: Subject, rows
         return NOT_DONE
     recorded = record.recordedDate or record.assertedDate
     rows.at_visit(rows.visit_of(record.encounter))
-    return _single(
+    return single(
         rows,
         rows.concept_of(record.code, "ALLERGY//"),
         rows.earliest(record.onsetDateTime, recorded),
@@ -277,9 +227,9 @@ def diagnostic_report(record: fhir.DiagnosticReport, _subject: Subject, rows: Ro
     """That a report was made; its text is never read, its values come as Observations."""
     if record.status == "cancelled":
         return NOT_DONE
-    period = record.effectivePeriod or _NO_PERIOD
+    period = record.effectivePeriod or NO_PERIOD
     rows.at_visit(rows.visit_of(record.encounter, record.context))
-    return _single(
+    return single(
         rows,
         rows.concept_of(record.code, "REPORT//"),
         rows.earliest(record.effectiveDateTime, period.start, record.issued),
@@ -292,7 +242,7 @@ def care_plan(record: fhir.CarePlan, _subject: Subject, rows: Rows) -> str | Non
     started = record.period.start if record.period is not None else None
     rows.at_visit(rows.visit_of(record.encounter, record.context))
     concepts = [rows.concept_of(category, "CAREPLAN//") for category in record.category]
-    return _single(
+    return single(
         rows,
         next((concept for concept in reversed(concepts) if concept is not None), None),
         rows.earliest(started, record.created),
@@ -319,14 +269,7 @@ def device(record: fhir.Device, _subject: Subject, rows: Rows) -> str | None:
     updated = record.meta.lastUpdated if record.meta is not None else None
     if updated is None:
         return NO_DATE
-    return _single(rows, rows.concept_of(record.type, "DEVICE//"), rows.earliest(updated), rows.latest(updated))
-
-
-def _single(rows: Rows, concept: int | None, time: int | None, known: int | None) -> str | None:
-    if concept is None:
-        return NO_CODE
-    rows.add(concept, time, known)
-    return None
+    return single(rows, rows.concept_of(record.type, "DEVICE//"), rows.earliest(updated), rows.latest(updated))
 
 
 def _has_code(concept: str | fhir.CodeableConcept | None, code: str) -> bool:

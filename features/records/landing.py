@@ -14,10 +14,12 @@ from features.privacy import vault
 from features.privacy.keys import Key
 from features.privacy.rules import load_rules
 from features.records.events import read_record, subject_reference
+from features.records.frames import frames_of
 from features.records.plain_observations import add_plain_observations
 from features.records.reading import Block, Refused, SourceFile, read_records
+from features.records.references import identifier_in
 from features.records.resources import Resource, Struct
-from features.records.rows import Deferred, Rows, Unreadable, identifier_in
+from features.records.rows import Deferred, Rows, Unreadable
 
 _BYTES_HELD = 48_000_000  # of text, after which rows go to disk; bounds a process's memory
 _LARGE_BYTES = {"plain": 16_000_000, "gzip": 1_000_000, "zstd": 1_000_000}
@@ -121,7 +123,8 @@ def _read_block(block: Block, rows: Rows, landed: Landed) -> None:
         except Deferred:
             landed.deferred += 1
         except Unreadable as problem:
-            landed.refused.append((rows.file, Refused(position, type(resource).__name__, str(problem))))
+            refused = Refused(block.byte_of(position), type(resource).__name__, str(problem))
+            landed.refused.append((rows.file, refused))
         else:
             if reason is not None:
                 landed.ignored[type(resource).__name__, reason] += 1
@@ -145,7 +148,7 @@ def _flush(rows: Rows, landed: Landed, buckets: int, folder: Path, name: str) ->
     if not rows.records:
         landed.findings.update(rows.findings)
         return
-    records, events = rows.frames()
+    records, events = frames_of(rows)
     vault.seal(
         rows.key,
         records.select("record_id", resource_type="kind", resource="resource").unique("record_id"),

@@ -1,5 +1,6 @@
 """From files to typed resources: bundles of any kind and NDJSON, plain, gzip or zstd, told apart by content."""
 
+import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from features.records.resources import RESOURCES, Resource, Struct, unused_types
 BLOCK_BYTES = 300_000  # decompressed; few enough that a block's records stay in the processor's cache
 _CHUNK_BYTES = 1 << 15
 _SNIFF_BYTES = 1 << 16
+_LINE = re.compile(rb"[^\n]+")
+_FHIR_NAME = re.compile(rf"(?:{'|'.join(sorted({'Bundle', *load_rules().elements}))})\b.*json", re.IGNORECASE)
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 # isal calls its exception class an instance in its stubs.
@@ -48,16 +51,34 @@ class Refused(NamedTuple):
 
 
 class Block(NamedTuple):
-    """Records read together, their positions (bytes from the file's start, plus a number in the block), and the
-    refused ones.
+    """Records read together, their positions, and the refused ones.
 
-    `names` are the full URLs of their bundle that differ from `Type/id`.
+    Positions tell records of a file apart and rise with their place; `byte_of` gives the byte itself. `names` are the
+    full URLs of their bundle that differ from `Type/id`. `text` is what they were read from, `start` where it starts.
     """
 
     resources: Sequence[Struct]
     positions: Sequence[int]
     refused: Sequence[Refused] = ()
     names: Mapping[str, str] = MappingProxyType({})
+    start: int = 0
+    text: bytes = b""
+
+    def byte_of(self, position: int) -> int:
+        """The byte in the file at which the record at `position` starts. Slow: for the few that are refused."""
+        if not self.text or not isinstance(self.positions, range):
+            return position
+        number = position - self.positions.start
+        if _is_bundle(self.text):
+            entries = msgspec.json.decode(self.text, type=RawBundle).entry
+            raw = [bytes(entry.resource) for entry in entries if bytes(entry.resource)]
+            reached = 0
+            for resource in raw[: number + 1]:
+                found = self.text.find(resource, reached)
+                reached = found + 1
+            return self.start + found
+        starts = [found.start() for found in _LINE.finditer(self.text) if found.group().strip()]
+        return self.start + starts[number]
 
 
 class Entry(Struct):
@@ -100,34 +121,43 @@ def find_files(source: Path) -> tuple[list[SourceFile], int]:
 
 
 def _sniff(path: Path) -> tuple[Literal["plain", "gzip", "zstd"], Literal["lines", "document"]] | None:
-    """Compression and shape by content; None for a file that holds no FHIR."""
+    """Compression and shape by content; None for a file that holds no FHIR.
+
+    A damaged start is no reason to leave a file alone: what cannot be read of it belongs in the quarantine.
+    """
     with path.open("rb") as file:
         magic = file.read(4)
     compression = next((name for start, name in _MAGIC.items() if magic.startswith(start)), "plain")
     start = b""
+    is_damaged = False
     try:
         for chunk in _decompressed(path, compression):
             start += chunk
             if len(start) >= _SNIFF_BYTES:
                 break
     except _Damaged:
-        pass
-    start = start.removeprefix(_BYTE_ORDER_MARK).lstrip()
-    if not start.startswith(b"{") or _is_export_log(start):
+        is_damaged = True
+    start = start[:_SNIFF_BYTES].removeprefix(_BYTE_ORDER_MARK).lstrip()
+    lines = start.split(b"\n")
+    written = [line for line in lines if line.strip()]
+    looks_like_json = start.startswith(b"{") or 2 * sum(line.startswith(b"{") for line in written) > len(written)
+    has_records = looks_like_json and b'"resourceType"' in start
+    if _is_export_log(start) or not (has_records or is_damaged or (start and _FHIR_NAME.match(path.name))):
         return None
-    # A pretty-printed document has no line that is an object by itself; NDJSON has, even with a bad line or two.
-    lines = start[:_SNIFF_BYTES].split(b"\n")
-    in_lines = len(lines) == 1 or any(line.startswith(b"{") and _is_json_object(line) for line in lines)
-    in_lines = in_lines or not any(line.strip() for line in lines[1:])
-    return compression, "lines" if in_lines else "document"  # type: ignore[return-value]
+    # A pretty-printed document has no line that is a resource by itself; NDJSON has, even with a bad line or two.
+    is_one_document = (
+        start.startswith(b"{")
+        and any(line.strip() for line in lines[1:])
+        and not any(line.startswith(b"{") and _is_resource(line) for line in lines)
+    )
+    return compression, "document" if is_one_document else "lines"  # type: ignore[return-value]
 
 
-def _is_json_object(line: bytes) -> bool:
+def _is_resource(line: bytes) -> bool:
     try:
-        msgspec.json.decode(line, type=dict[str, msgspec.Raw])
+        return "resourceType" in msgspec.json.decode(line, type=dict[str, msgspec.Raw])
     except msgspec.MsgspecError:
         return False
-    return True
 
 
 def _is_export_log(start: bytes) -> bool:
@@ -243,16 +273,18 @@ def _decode_lines(offset: int, text: bytes, damage: str) -> Iterator[Block]:
             offset += len(line) + 1
         return
     if any(type(resource).__name__ == "Bundle" for resource in resources):
-        for index, resource in enumerate(resources):
-            yield _unwrapped(offset + index, resource)
+        # Bundles, one a line: each is read again by itself, for the byte at which it starts.
+        for found in _LINE.finditer(text):
+            if found.group().strip():
+                yield _decode_one(offset + found.start(), found.group())
     else:
-        yield Block(resources, range(offset, offset + len(resources)))
+        yield Block(resources, range(offset, offset + len(resources)), start=offset, text=text)
 
 
 def _decode_one(offset: int, text: bytes) -> Block:
     """The records in one JSON document; of a bundle with a bad record, all the others."""
     try:
-        return _unwrapped(offset, _decoder().decode(text))
+        return _unwrapped(offset, _decoder().decode(text))._replace(start=offset, text=text)
     except msgspec.MsgspecError as error:
         if not _is_bundle(text):
             return Block((), (), [Refused(offset, resource_type_in(text), reason_for(error, text))])

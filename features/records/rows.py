@@ -1,20 +1,18 @@
 """Collecting what the records say, as de-identified rows: nothing leaves this file under its own name or date.
 
-A task (one file, or a part of one) fills a `Rows`; `events_frame` and `records_frame` hand the result over.
+A task (one file, or a part of one) fills a `Rows`; `features.records.frames` hands the result over as tables.
 """
 
 from collections.abc import Mapping
 from typing import NamedTuple
 
-import polars as pl
-
-from features.privacy.date_shift import DAY, MINUTE, draw_shift
+from features.privacy.date_shift import DAY, draw_shift
 from features.privacy.keys import Key
 from features.privacy.pseudonyms import Hasher, finish_pseudonym, label, prefix_hasher, pseudonym
 from features.privacy.rules import Rules
+from features.records.references import identifier_in, kind_and_id
 from features.records.resources import CodeableConcept, Coding, Meta, Reference
 from features.records.times import Moment, read_moment
-from features.records.units import harmonise, plan_measures
 
 _CACHE_LIMIT = 200_000  # entries; keeps memory flat however many patients a file holds
 
@@ -47,8 +45,8 @@ class Rows:
         self.patients: list[tuple[int, str, int, int]] = []  # (subject_id, id, weeks, seconds)
         self.findings: dict[str, int] = {}
         self.visit_days: dict[int, int] = {}  # true day of visits' starts -> how many; says where the data end
-        self.records: list[tuple] = []  # one a record; the columns of `_RECORD`
-        self.events: list[tuple] = []  # one an event; the columns of `_EVENT`
+        self.records: list[tuple] = []  # one a record; the columns of `frames.RECORD`
+        self.events: list[tuple] = []  # one an event; the columns of `frames.EVENT`
         # The record in hand.
         self._record_id = 0
         self._subject = Subject(0, 0, 0)
@@ -57,8 +55,8 @@ class Rows:
         self._site_id: int | None = None
         # Caches of what repeats.
         self.concepts: dict[tuple[str, str | None, str | None, str | None], int] = {}
-        self._concept_codes: list[str] = []
-        self._concept_wordings: list[str | None] = []
+        self.concept_codes: list[str] = []
+        self.concept_wordings: list[str | None] = []
         self.subjects: dict[str, Subject] = {}
         self.visits: dict[str, int] = {}
         self.moments: dict[str, Moment] = {}
@@ -302,13 +300,13 @@ class Rows:
 
     def code_at(self, concept: int) -> str:
         """The spelling, SYSTEM//code, of a concept of this task."""
-        return self._concept_codes[concept]
+        return self.concept_codes[concept]
 
     def _new_concept(self, key: tuple[str, str | None, str | None, str | None], code: str, wording: str | None) -> int:
-        self.concepts[key] = len(self._concept_codes)
-        self._concept_codes.append(code)
-        self._concept_wordings.append(wording)
-        return len(self._concept_codes) - 1
+        self.concepts[key] = len(self.concept_codes)
+        self.concept_codes.append(code)
+        self.concept_wordings.append(wording)
+        return len(self.concept_codes) - 1
 
     def _spelt(self, coding: Coding, prefix: str) -> tuple[str, str | None]:
         terminology = self.rules.terminologies.get(coding.system or "")
@@ -316,91 +314,5 @@ class Rows:
         if terminology is not None and terminology.form.fullmatch(code):
             return f"{prefix}{terminology.name}//{code}", coding.display
         # A local code may be anything, a name too; it leaves as a pseudonym until its system is on the list.
-        self.note("local_codes")
         system = label(self.key.pseudonyms, "LOCAL", coding.system or "")
         return f"{prefix}{system}//{label(self.key.pseudonyms, 'code', code)}", None
-
-    # Handing over ------------------------------------------------------------------------------------------------
-
-    def frames(self) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """The records and the events; dates moved and cut to the minute, values in their code's unit.
-
-        Records: record_id, subject_id, kind, file, position, version_time, version_number, is_retired, resource.
-        Events:  record_id, subject_id, file, position, encounter_id, site_id, time, known_time, code, wording,
-                 numeric_value, unit, text_value. Times are null where the record gives none.
-        """
-        records = _as_frame(self.records, _RECORD)
-        events = _as_frame(self.events, _EVENT)
-        concepts = pl.Series([concept for concept, _ in self.measures], dtype=pl.UInt32)
-        codes = pl.Series(self._concept_codes, dtype=pl.String).gather(concepts)
-        wordings = pl.Series(self._concept_wordings, dtype=pl.String).gather(concepts)
-        units = pl.Series([unit for _, unit in self.measures], dtype=pl.String)
-        measure = events["measure"]
-        numbers, units, counts = harmonise(
-            measure, events["numeric_value"], plan_measures(pl.DataFrame({"code": codes, "unit": units}))
-        )
-        for finding, count in counts.items():
-            self.note(finding, count)
-        of_record = records.select("record_id", "subject_id", "file", "position", "encounter_id", "site_id", "shift")
-        events = (
-            events.hstack(of_record[events["record"]])
-            .with_columns(
-                time=_moved("time"),
-                known_time=_moved("known_time"),
-                code=codes.gather(measure),
-                wording=wordings.gather(measure),
-                numeric_value=numbers,
-                unit=units,
-            )
-            .drop("record", "measure", "shift")
-        )
-        return records.drop("shift", "encounter_id", "site_id"), events
-
-
-_RECORD = {
-    "record_id": pl.Int64,
-    "subject_id": pl.Int64,
-    "kind": pl.String,
-    "file": pl.Int64,
-    "position": pl.Int64,
-    "version_time": pl.Int64,
-    "version_number": pl.Int64,
-    "is_retired": pl.Boolean,
-    "resource": pl.String,
-    "shift": pl.Int64,
-    "encounter_id": pl.Int64,
-    "site_id": pl.Int64,
-}
-_EVENT = {
-    "record": pl.UInt32,
-    "measure": pl.UInt32,
-    "time": pl.Int64,
-    "known_time": pl.Int64,
-    "numeric_value": pl.Float64,
-    "text_value": pl.String,
-}
-
-
-def _as_frame(rows: list[tuple], schema: dict[str, type[pl.DataType]]) -> pl.DataFrame:
-    columns = zip(*rows, strict=True) if rows else ((),) * len(schema)
-    return pl.DataFrame(
-        [pl.Series(name, column, dtype=kind) for (name, kind), column in zip(schema.items(), columns, strict=True)]
-    )
-
-
-def _moved(column: str) -> pl.Expr:
-    return ((pl.col(column) + pl.col("shift")) // MINUTE * MINUTE).cast(pl.Datetime("us"))
-
-
-def kind_and_id(reference: str) -> tuple[str | None, str]:
-    """Resource type (null when the form does not say) and id behind `Type/id`, an absolute URL, or `urn:uuid:`."""
-    if reference.startswith(("urn:uuid:", "urn:oid:")):
-        return None, reference.split(":", 2)[2]
-    parts = reference.split("/_history/", maxsplit=1)[0].rstrip("/").split("/")
-    return (parts[-2] if len(parts) > 1 else None), parts[-1]
-
-
-def identifier_in(reference: str) -> str | None:
-    """`system|value` of a conditional reference such as `Organization?identifier=system|value`."""
-    _, found, query = reference.partition("?identifier=")
-    return query if found else None

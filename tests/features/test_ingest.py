@@ -3,13 +3,16 @@
 import gzip
 import hashlib
 import json
+import os
 import shutil
+from datetime import datetime
 from pathlib import Path
 
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
+from features import dataset, publishing
 from features import ingest as ingest_module
 from features.errors import KeyFileError, SequelaError, SourceError
 from features.home import Home
@@ -39,9 +42,9 @@ def records(tmp_path_factory) -> Path:
 
 
 def digest(home: Home) -> dict[str, str]:
-    """Every file of the dataset by its bytes."""
-    files = sorted((home.meds / "data").rglob("*.parquet"))
-    return {str(path.relative_to(home.meds)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    """Every file of the dataset and the tables about it, by its bytes."""
+    files = sorted([*(home.meds / "data").rglob("*.parquet"), *home.tables.glob("*.parquet")])
+    return {str(path.relative_to(home.path)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def test_the_same_records_give_the_same_bytes_whatever_the_processes_packing_or_order(records, tmp_path):
@@ -62,7 +65,7 @@ def test_the_same_records_give_the_same_bytes_whatever_the_processes_packing_or_
 def test_several_processes_and_parts_give_the_same_bytes(records, tmp_path, monkeypatch):
     one, two = Home(tmp_path / "one"), Home(tmp_path / "two")
     ingest(records, one, SETTINGS, processes=1)
-    monkeypatch.setattr(ingest_module, "_FEW_BYTES", 0)
+    monkeypatch.setattr("features.records.intake._FEW_BYTES", 0)
     monkeypatch.setitem(ingest_module._BUCKET_BYTES, "plain", 10**12)
     monkeypatch.setattr("features.records.landing._LARGE_BYTES", {"plain": 0, "gzip": 0, "zstd": 0})
     monkeypatch.setattr("features.records.landing._BYTES_HELD", 10_000)
@@ -197,8 +200,10 @@ def test_another_key_is_refused_and_nothing_changes(records, tmp_path, key_file)
     assert digest(home) == before
 
 
-@pytest.mark.parametrize("step", ["build_bucket", "data_profile", "_write_metadata"])
-def test_a_run_that_dies_half_way_leaves_the_last_state_and_no_litter(records, tmp_path, monkeypatch, step):
+@pytest.mark.parametrize(
+    ("module", "step"), [(dataset, "build_bucket"), (ingest_module, "data_profile"), (ingest_module, "write_metadata")]
+)
+def test_a_run_that_dies_half_way_leaves_the_last_state_and_no_litter(records, tmp_path, monkeypatch, module, step):
     source = tmp_path / "source"
     shutil.copytree(records, source)
     home = Home(tmp_path / "home")
@@ -209,29 +214,50 @@ def test_a_run_that_dies_half_way_leaves_the_last_state_and_no_litter(records, t
     def full(*_args: object, **_named: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(ingest_module, step, full)
+    monkeypatch.setattr(module, step, full)
     with pytest.raises(OSError, match="No space"):
         ingest(source, home, SETTINGS)
     assert digest(home) == before
     assert not (home.path / ".ingest").exists()
 
 
-@pytest.mark.parametrize("moved", ["meds", "vault"])
-def test_a_kill_between_two_moves_is_healed_by_the_next_run(records, tmp_path, moved):
-    home = Home(tmp_path)
-    first = ingest(records, home, SETTINGS)
-    folder = home.path / moved
-    folder.rename(folder.with_name(f".{moved}.old"))
-    (home.path / ".ingest" / "rows").mkdir(parents=True)
-    again = ingest(records, home, SETTINGS)
-    assert again.data_version == first.data_version
-    assert again.resumed
-    assert not (home.path / ".ingest").exists()
+@pytest.mark.parametrize("killed_at", range(1, 14))
+def test_a_kill_anywhere_in_the_publication_is_undone_by_the_next_run(records, tmp_path, monkeypatch, killed_at):
+    source = tmp_path / "source"
+    shutil.copytree(records, source)
+    home = Home(tmp_path / "home")
+    first = ingest(source, home, SETTINGS)
+    before = state(home)
+    (source / "Observation.ndjson").unlink()
+    moves = iter(range(1, 100))
+    move = os.replace
+
+    def killed(origin: Path, place: Path) -> None:
+        if next(moves) == killed_at:
+            raise KeyboardInterrupt
+        move(origin, place)
+
+    monkeypatch.setattr(publishing.os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        ingest(source, home, SETTINGS)
+    monkeypatch.undo()
+    monkeypatch.setenv("SEQUELA_KEY_FILE", str(_copy_of_key(tmp_path)))
+    shutil.copytree(records, source, dirs_exist_ok=True)
+    publishing.heal(home, home.path / ".ingest")
+    assert state(home) == before
+    assert ingest(source, home, SETTINGS).data_version == first.data_version
+    assert {path.name for path in home.path.iterdir()} == {"meds", "tables", "vault", ".lock"}
+
+
+def state(home: Home) -> dict[str, str]:
+    """Every file of the home but the lock, by its bytes."""
+    files = sorted(path for path in home.path.rglob("*") if path.is_file() and path.name != ".lock")
+    return {str(path.relative_to(home.path)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def test_two_runs_at_once_do_not_mix(records, tmp_path):
     home = Home(tmp_path)
-    with ingest_module._alone_in(home), pytest.raises(SequelaError, match="Another run"):
+    with publishing.alone_in(home), pytest.raises(SequelaError, match="Another run"):
         ingest(records, home, SETTINGS)
 
 
@@ -251,3 +277,116 @@ def test_splits_stay_when_patients_are_added(records, tmp_path):
     both = splits[0].join(splits[1], on="subject_id", suffix="_large")
     assert both.height == 10
     assert (both["split"] == both["split_large"]).all()
+
+
+def test_a_damaged_start_does_not_make_a_file_disappear(records, tmp_path):
+    damaged = tmp_path / "damaged"
+    shutil.copytree(records, damaged)
+    path = damaged / "Observation.ndjson"
+    path.write_text("garbage\n" + path.read_text())
+    packed = bytearray(gzip.compress((damaged / "Condition.ndjson").read_bytes()))
+    packed[30] ^= 0xFF
+    (damaged / "Condition.ndjson").unlink()
+    (damaged / "Condition.ndjson.gz").write_bytes(packed)
+    home = Home(tmp_path / "home")
+    lenient = StudySettings(records=RecordSettings(quarantine_share_limit=1))
+    result = ingest(damaged, home, lenient)
+    whole = ingest(records, Home(tmp_path / "whole"), SETTINGS)
+    quarantine = pl.read_parquet(home.tables / "quarantine.parquet").select("file", "offset", "reason").rows()
+    assert ("Observation.ndjson", 0, "malformed JSON") in quarantine
+    assert any(file == "Condition.ndjson.gz" and "compressed" in reason for file, _, reason in quarantine)
+    lines = len((records / "Condition.ndjson").read_text().splitlines())
+    assert result.records_used >= whole.records_used - lines
+
+
+def test_the_quarantine_names_the_byte_of_records_refused_for_what_they_say(records, tmp_path):
+    damaged = tmp_path / "damaged"
+    shutil.copytree(records, damaged)
+    path = damaged / "Condition.ndjson"
+    bad = b'{"resourceType":"Condition","id":"y"}'
+    content = path.read_bytes().rstrip(b"\n") + b"\n\n" + bad + b"\n"
+    path.write_bytes(content)
+    patient = json.dumps({"resource": {"resourceType": "Patient", "id": "bundled"}})
+    bundle = f'{{"resourceType": "Bundle", "entry": [{patient}, {{"resource": {bad.decode()}}}]}}'
+    (damaged / "bundle.json").write_text(bundle)
+    home = Home(tmp_path / "home")
+    ingest(damaged, home, SETTINGS)
+    rows = pl.read_parquet(home.tables / "quarantine.parquet").sort("file").select("offset", "reason").rows()
+    assert rows == [(content.index(bad), "no subject"), (bundle.index(bad.decode()), "no subject")]
+
+
+def test_nobody_who_is_capped_gives_the_shift_away(tmp_path):
+    """Were all capped births one date moved by whole weeks, the warehouse alone would tell each person's weeks."""
+    source = tmp_path / "source"
+    source.mkdir()
+    people = range(60)
+    (source / "Patient.ndjson").write_text(
+        "".join(f'{{"resourceType":"Patient","id":"p{n}","birthDate":"19{n % 20:02}-05-07"}}\n' for n in people)
+    )
+    period = '"period":{"start":"2020-06-01T10:00:00Z","end":"2020-06-01T11:00:00Z"}'
+    (source / "Encounter.ndjson").write_text(
+        "".join(
+            f'{{"resourceType":"Encounter","id":"e{n}","subject":{{"reference":"Patient/p{n}"}},{period}}}\n'
+            for n in people
+        )
+    )
+    home = Home(tmp_path / "home")
+    ingest(source, home, SETTINGS)
+    births = events_of(home).filter(pl.col("code") == "MEDS_BIRTH").collect()
+    visits = events_of(home).filter(pl.col("code").str.ends_with("//start")).collect()
+    both = births.join(visits, on="subject_id", suffix="_visit")
+    ages = (both["time_visit"] - both["time"]).dt.total_days() / 365.25
+    assert ages.max() <= 90.1
+    assert ages.n_unique() > 30
+    limit = datetime(1930, 6, 1)
+    whole_weeks = births.filter((pl.lit(limit) - pl.col("time")).dt.total_days() % 7 == 0)
+    assert whole_weeks.height < 25  # one in seven by chance
+
+
+def test_a_birth_is_capped_the_same_whether_and_when_the_person_died(tmp_path):
+    """Else ages would tell the days left to live."""
+    births = []
+    for name, death in (("alive", ""), ("dead", ',"deceasedDateTime":"2012-02-03T04:05:06Z"')):
+        source = tmp_path / name
+        source.mkdir()
+        (source / "Patient.ndjson").write_text(
+            f'{{"resourceType":"Patient","id":"old","birthDate":"1920-05-07"{death}}}\n'
+            '{"resourceType":"Patient","id":"other","birthDate":"1970-01-01"}\n'
+        )
+        (source / "Encounter.ndjson").write_text(
+            '{"resourceType":"Encounter","id":"e","subject":{"reference":"Patient/other"},'
+            '"period":{"start":"2020-06-01T10:00:00Z","end":"2020-06-01T11:00:00Z"}}\n'
+        )
+        home = Home(tmp_path / f"home-{name}")
+        ingest(source, home, SETTINGS)
+        events = events_of(home).filter(pl.col("code") == "MEDS_BIRTH").sort("subject_id").collect()
+        births.append(events["time"].to_list())
+    assert births[0] == births[1]
+
+
+def test_one_test_patient_of_synthea_does_not_make_a_hospital_synthetic(records, tmp_path):
+    mixed = tmp_path / "mixed"
+    shutil.copytree(records, mixed)
+    with (mixed / "Patient.ndjson").open("a") as file:
+        file.write(
+            '{"resourceType":"Patient","id":"s","identifier":'
+            '[{"system":"https://github.com/synthetichealth/synthea","value":"s"}]}\n'
+        )
+    assert ingest(mixed, Home(tmp_path / "home"), SETTINGS).source_kind == "fhir"
+
+
+def test_a_wording_that_one_patient_alone_has_is_not_kept(records, tmp_path):
+    source = tmp_path / "source"
+    shutil.copytree(records, source)
+    patient = json.loads((records / "Patient.ndjson").read_text().splitlines()[0])["id"]
+    with (source / "Condition.ndjson").open("a") as file:
+        file.write(
+            '{"resourceType":"Condition","id":"q","code":{"coding":[{"system":"http://snomed.info/sct","code":"123456",'
+            f'"display":"Quillfeather"}}]}},"subject":{{"reference":"Patient/{patient}"}},'
+            '"recordedDate":"2020-01-02T03:04:05Z"}\n'
+        )
+    home = Home(tmp_path / "home")
+    ingest(source, home, SETTINGS)
+    codes = pl.read_parquet(home.tables / "codes.parquet").filter(code="SNOMED//123456")
+    assert codes["events"].to_list() == [1]
+    assert codes["description"].to_list() == [None]

@@ -10,6 +10,7 @@ from features.privacy.date_shift import MINUTE, WEEK, draw_shift
 from features.privacy.keys import derive_keys
 from features.privacy.rules import load_rules
 from features.records.events import read_record
+from features.records.frames import frames_of
 from features.records.resources import Patient
 from features.records.rows import Rows
 
@@ -44,7 +45,7 @@ def test_order_intervals_and_time_of_the_week_survive(moments, person):
         text = moment.replace(tzinfo=UTC).isoformat()
         record = Patient(id=person, deceasedDateTime=text)
         read_record(record, number, rows)
-    _, events = rows.frames()
+    _, events = frames_of(rows)
     shifted = events.filter(code="MEDS_DEATH")["time"].to_list()
     minute = timedelta(minutes=1)
     for (before, after), (was_before, was_after) in zip(pairwise(shifted), pairwise(moments), strict=True):
@@ -62,6 +63,6 @@ def test_a_date_without_a_time_of_day_stays_at_midnight_on_its_weekday():
     for number in range(50):
         rows = Rows(KEY, load_rules())
         read_record(Patient(id=f"p{number}", birthDate="1980-03-04"), 0, rows)  # a Tuesday
-        _, events = rows.frames()
+        _, events = frames_of(rows)
         born = events.filter(code="MEDS_BIRTH")["time"].item()
         assert (born.hour, born.minute, born.weekday()) == (0, 0, 1)

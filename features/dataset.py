@@ -1,0 +1,138 @@
+"""The MEDS dataset on disk: timelines by split, codes, splits, and what a later run needs to know of this one."""
+
+import hashlib
+import json
+import shutil
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+from tqdm import tqdm
+
+from features.codes import groups_of_codes
+from features.privacy.keys import Key
+from features.privacy.pseudonyms import draw_split
+from features.settings import SplitSettings
+from features.tables import Codes, SubjectSplits, checked
+from features.timelines import MEDS_TYPES, Surroundings, build_bucket, write_shard
+
+STATE = Path("metadata") / "sequela.json"
+
+# A wording that one patient's record alone has may be about that patient.
+_FEWEST_SUBJECTS_OF_WORDING = 2
+
+
+@dataclass(frozen=True)
+class Account:
+    """What was written: how the records of the timelines fared, and the tables about all of them."""
+
+    outcomes: pl.DataFrame
+    codes: pl.DataFrame
+    splits: pl.DataFrame
+    findings: dict[str, int]
+    events: int
+    digest: str
+
+
+def write_dataset(workroom: Path, around: Surroundings, shares: SplitSettings, key: Key) -> Account:
+    """Sort each bucket into the dataset's files, one a split; a subject lies in one file."""
+    splits = _splits(around.patients, shares, key)
+    outcomes, wordings, counts = [], [], []
+    findings: Counter[str] = Counter()
+    digest = hashlib.sha256()
+    events_written = 0
+    present = []
+    folders = sorted((workroom / "rows").iterdir())
+    for number, folder in enumerate(tqdm(folders, desc="sorting timelines", unit="bucket", disable=None)):
+        bucket = build_bucket(folder, around)
+        shutil.rmtree(folder)
+        outcomes.append(bucket.outcomes)
+        wordings.append(bucket.wordings)
+        findings.update(bucket.findings)
+        counts.append(
+            bucket.events.group_by("code").agg(
+                events=pl.len().cast(pl.Int64), subjects=pl.col("subject_id").n_unique().cast(pl.Int64)
+            )
+        )
+        present.append(bucket.events.select("subject_id").unique())
+        for split in ("train", "tuning", "held_out"):
+            members = splits.filter(pl.col("split") == split)
+            part = bucket.events.join(members, on="subject_id", how="semi", maintain_order="left")
+            if part.height:
+                path = workroom / "meds" / "data" / split / f"{number}.parquet"
+                write_shard(part, path)
+                digest.update(path.read_bytes())
+                events_written += part.height
+    members = pl.concat(present).join(splits, on="subject_id").sort("subject_id")
+    return Account(
+        outcomes=pl.concat(outcomes).group_by("kind", "outcome", "reason").agg(pl.col("records").sum()),
+        codes=_codes(pl.concat(counts), pl.concat(wordings)),
+        splits=checked(members, SubjectSplits),
+        findings=dict(findings),
+        events=events_written,
+        digest=digest.hexdigest()[:16],
+    )
+
+
+def _splits(patients: pl.DataFrame, shares: SplitSettings, key: Key) -> pl.DataFrame:
+    drawn = [
+        draw_split(key.splits, subject, shares.train, shares.tuning) for subject in patients["subject_id"].to_list()
+    ]
+    return patients.select("subject_id", split=pl.Series(drawn, dtype=pl.String))
+
+
+def _codes(counts: pl.DataFrame, wordings: pl.DataFrame) -> pl.DataFrame:
+    """The codes table: the commonest wording of each code, cleaned of the invisible characters sources slip in."""
+    counts = counts.group_by("code").agg(pl.col("events").sum(), pl.col("subjects").sum())
+    described = (
+        wordings.drop_nulls("wording")
+        .group_by("code", "wording")
+        .agg(pl.col("events", "subjects").sum())
+        .sort("code", "events", "wording", descending=[False, True, False])
+        .group_by("code", maintain_order=True)
+        .agg(
+            description=pl.col("wording")
+            .filter(pl.col("subjects") >= _FEWEST_SUBJECTS_OF_WORDING)
+            .first()
+            .str.replace_all("\u200b", "")
+            .str.strip_chars(),
+            wordings=pl.len().cast(pl.Int32),
+        )
+    )
+    groups = groups_of_codes(counts.select("code")).group_by("code").agg(parent_codes=pl.col("group").sort())
+    table = (
+        counts.join(described, on="code", how="left")
+        .join(groups, on="code", how="left")
+        .with_columns(pl.col("wordings").fill_null(0))
+        .sort("code")
+    )
+    return checked(table, Codes)
+
+
+def write_metadata(workroom: Path, account: Account, etl_version: str, state: Mapping[str, object]) -> None:
+    """The MEDS dataset's own metadata, and what a later run needs to know of this one."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from meds import CodeMetadataSchema, SubjectSplitSchema
+
+    folder = workroom / "meds" / "metadata"
+    folder.mkdir(parents=True, exist_ok=True)
+    codes = account.codes.select("code", "description", "parent_codes").to_arrow()
+    pq.write_table(codes.cast(pa.schema(CodeMetadataSchema.schema())), folder / "codes.parquet")
+    splits = account.splits.to_arrow().cast(pa.schema(SubjectSplitSchema.schema()))
+    pq.write_table(splits, folder / "subject_splits.parquet")
+    description = {
+        "dataset_name": "Sequela timelines",
+        "dataset_version": account.digest,
+        "etl_name": "sequela",
+        "etl_version": etl_version,
+        "meds_version": "0.4.1",
+        "site_id_columns": ["site_id"],
+        "other_extension_columns": [
+            name for name in MEDS_TYPES.names if name in ("known_time", "unit", "encounter_id", "record_id")
+        ],
+    }
+    (folder / "dataset.json").write_text(json.dumps(description, indent=1) + "\n")
+    (workroom / "meds" / STATE).write_text(json.dumps(state, indent=1) + "\n")

@@ -1,0 +1,10 @@
+"""Why a record gives no event, in words."""
+
+NO_CODE = "no code"
+NO_VALUE = "no value"
+NOT_DONE = "not done"
+IN_ERROR = "entered in error"
+FREE_TEXT = "free text"
+NO_DATE = "no date that shows when it was known"
+NAMES_SITE = "names a site; only its pseudonym is kept"
+NAMES_MEDICINE = "names a medicine; its code is on the records that refer to it"
