@@ -1,5 +1,6 @@
 """From files to typed resources: bundles of any kind and NDJSON, plain, gzip or zstd, told apart by content."""
 
+import contextlib
 import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -195,8 +196,9 @@ def _decompressed(path: Path, compression: str) -> Iterator[bytes]:
 
 
 def raw_text(file: SourceFile) -> Iterator[bytes]:
-    """The decompressed content of a file, piece by piece, undamaged."""
-    return _decompressed(file.path, file.compression)
+    """The decompressed content of a file, piece by piece; of a damaged one, what comes before the damage."""
+    with contextlib.suppress(_Damaged):
+        yield from _decompressed(file.path, file.compression)
 
 
 def read_records(file: SourceFile, part: int = 0, parts: int = 1) -> Iterator[tuple[int, Iterator[Block]]]:

@@ -10,6 +10,7 @@ import polars as pl
 
 from features import integrity
 from features.ingest import IngestResult, ingest
+from features.records.validation import judge_sample
 from features.tables import checked
 from orchestration.resources import Study
 from orchestration.tables_io import CONTRACTS, checked_table, column_schema, shown_rows
@@ -131,3 +132,18 @@ def known_time_never_before_time(study: Study) -> dg.AssetCheckResult:
     """Nothing is known before it happened."""
     early = integrity.count_known_before_time(study.events())
     return _verdict(early, "events were known before they happened", study.settings.smallest_cell)
+
+
+@dg.asset_check(asset="timelines")
+def sampled_records_follow_r4(study: Study) -> dg.AssetCheckResult:
+    """The first records of each file are valid FHIR R4 by the judgement of fhir.resources; a warning, no more."""
+    sample = judge_sample(study.source)
+    return dg.AssetCheckResult(
+        passed=sample.broken == 0,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={
+            "records_judged": sample.judged,
+            "records_broken": sample.broken,
+            "commonest": ", ".join(f"{rule} ({count})" for rule, count in sample.rules),
+        },
+    )
