@@ -140,7 +140,12 @@ def lightgbm_terms(text: str, features: Matrix) -> NDArray[np.float64]:
 
 def log_loss(log_odds: NDArray[np.float64], events: NDArray[np.bool_]) -> float:
     """Mean negative log-likelihood of yes-or-no outcomes. Shapes: (N,), (N,)."""
-    return float(np.mean(np.logaddexp(0, log_odds) - events * log_odds))
+    return float(np.mean(row_log_loss(log_odds, events)))
+
+
+def row_log_loss(log_odds: NDArray[np.float64], events: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Negative log-likelihood of each row's yes-or-no outcome. Shapes: (N,), (N,) -> (N,)."""
+    return np.asarray(np.logaddexp(0, log_odds) - events * log_odds)
 
 
 def _threads(features: Matrix) -> int:

@@ -65,10 +65,13 @@ def interval(resampled: Numbers) -> tuple[float, float]:
 
 
 def youden_threshold(risk: Numbers, events: NDArray[np.bool_]) -> float:
-    """The risk at which sensitivity + specificity is largest (the highest such risk). Shapes: (N,), (N,)."""
+    """The risk at which sensitivity + specificity is largest (the highest such risk). Shapes: (N,), (N,).
+
+    Flagging nobody, or everybody, has a sum of 1. Where no risk does better the threshold is 1, which flags nobody.
+    """
     false_alarms, found, thresholds = roc_curve(events, risk, drop_intermediate=False)
-    best = 1 + int(np.argmax((found - false_alarms)[1:]))  # the first flags nobody
-    return float(thresholds[best])
+    best = int(np.argmax(found - false_alarms))  # the first flags nobody
+    return float(thresholds[best]) if best > 0 else 1.0
 
 
 def resampled_shares(of: NDArray[np.bool_], among: NDArray[np.bool_], weights: Numbers) -> Numbers:

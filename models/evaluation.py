@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from features.settings import StudySettings
 from features.tables import Evaluations, checked, empty
-from models.baselines import log_loss
+from models.baselines import row_log_loss
 from models.calibration import calibration_in_the_large, calibration_slope, logit
 from models.discrimination import (
     auprc,
@@ -19,7 +19,7 @@ from models.discrimination import (
     resampled_shares,
     youden_threshold,
 )
-from models.questions import Question
+from models.questions import KEYS, Question
 
 LADDER = ("age_sex", "logistic_regression", "lightgbm", "timeline_transformer")
 
@@ -29,16 +29,27 @@ def bootstrap_seed(settings: StudySettings, question: Question, purpose: str) ->
     return [settings.seed, crc32(question.task.encode()), question.horizon_days, crc32(purpose.encode())]
 
 
-def choose_released(tuning: pl.DataFrame) -> str:
-    """The model with the best log-likelihood of its recalibrated risk on tuning patients.
+def choose_released(tuning: pl.DataFrame, settings: StudySettings) -> str | None:
+    """The model with the best log-likelihood of its recalibrated risk on tuning patients, if it beats the base rate.
 
-    Reads Predictions of one question, tuning rows. On a tie the simpler model wins. Held-out patients have no say.
+    Reads Predictions of one question, tuning rows. On a tie the simpler model wins. The best model is released only
+    if its gain in log-likelihood over the base rate, one risk for everybody, has a 95 % interval (bootstrap of
+    patients) above 0; else None. The models' level is set on tuning patients, so that of the base rate is too:
+    against the train patients' base rate a model that knows nothing could win by its level alone. The same patients
+    also set each model's slope and choose the best of four, which still favours the models a little. Held-out
+    patients have no say.
     """
-    losses = []
-    for model in LADDER:
-        of_model = tuning.filter(pl.col("model") == model)
-        losses.append(log_loss(logit(of_model["risk"].to_numpy()), of_model["is_event"].to_numpy()))
-    return LADDER[int(np.argmin(losses))]
+    ordered = tuning.sort(*KEYS)
+    by_model = [ordered.filter(pl.col("model") == model) for model in LADDER]
+    events = by_model[0]["is_event"].to_numpy()
+    losses = [row_log_loss(logit(of_model["risk"].to_numpy()), events) for of_model in by_model]
+    best = int(np.argmin([loss.mean() for loss in losses]))
+    gain = row_log_loss(logit(np.full(len(events), events.mean())), events) - losses[best]
+    question = Question(*ordered.select("task", "horizon_days").row(0))
+    seed = bootstrap_seed(settings, question, "release resamples")
+    weights = patient_weights(by_model[0]["subject_id"].to_numpy(), settings.bootstrap_resamples, seed)
+    lowest, _ = interval(weights @ gain / weights.sum(axis=1))
+    return LADDER[best] if lowest > 0 else None
 
 
 def evaluate(
@@ -47,10 +58,13 @@ def evaluate(
     thresholds: dict[tuple[Question, str], float],
     settings: StudySettings,
 ) -> pl.DataFrame:
-    """Judge every model on held-out patients. Reads Predictions; returns Evaluations, in the ladder's order."""
+    """Judge every model on held-out patients. Reads Predictions; returns Evaluations, in the ladder's order.
+
+    A question without a released model is judged all the same. `thresholds` has every question and model.
+    """
     held_out = predictions.filter(pl.col("split") == "held_out").sort("subject_id", "prediction_time")
     table = []
-    for question in sorted(released):
+    for question in sorted({question for question, _ in thresholds}):
         rows = held_out.filter(pl.col("task") == question.task, pl.col("horizon_days") == question.horizon_days)
         subjects = rows.filter(pl.col("model") == LADDER[0])["subject_id"].to_numpy()
         seed = bootstrap_seed(settings, question, "held-out resamples")
@@ -62,7 +76,7 @@ def evaluate(
                     "task": question.task,
                     "horizon_days": question.horizon_days,
                     "model": model,
-                    "is_released": released[question] == model,
+                    "is_released": released.get(question) == model,
                     "rows": of_model.height,
                     "subjects": of_model["subject_id"].n_unique(),
                     "events": int(of_model["is_event"].sum()),
@@ -79,8 +93,19 @@ def evaluate(
 
 
 def tuning_threshold(tuning: pl.DataFrame) -> float:
-    """Youden's threshold on the recalibrated risk. Reads Predictions of one question and model, tuning rows."""
+    """Youden's threshold on the recalibrated risk; 1, which flags nobody, when none finds more than it alarms.
+
+    Reads Predictions of one question and model, tuning rows.
+    """
     return youden_threshold(tuning["risk"].to_numpy(), tuning["is_event"].to_numpy())
+
+
+def ranking(scores: NDArray[np.float64], risk: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What patients are ranked by: the score, but the risk where that is one for everybody (a slope of 0).
+
+    The score keeps very small risks apart. Shapes: (N,), (N,) -> (N,).
+    """
+    return scores if np.ptp(risk) > 0 else risk
 
 
 def _measures(
@@ -90,16 +115,17 @@ def _measures(
     threshold: float,
     weights: NDArray[np.float64],
 ) -> dict[str, float | int | None]:
-    auroc_low, auroc_high = interval(resampled_auroc(scores, events, weights))
+    ranks = ranking(scores, risk)
+    auroc_low, auroc_high = interval(resampled_auroc(ranks, events, weights))
     flagged = risk >= threshold
     sensitivity_low, sensitivity_high = interval(resampled_shares(flagged, events, weights))
     specificity_low, specificity_high = interval(resampled_shares(~flagged, ~events, weights))
     prevalence = float(events.mean())
     return {
-        "auroc": auroc(scores, events),
+        "auroc": auroc(ranks, events),
         "auroc_low": auroc_low,
         "auroc_high": auroc_high,
-        "auprc": auprc(scores, events),
+        "auprc": auprc(ranks, events),
         "brier": float(np.mean((risk - events) ** 2)),
         "calibration_slope": calibration_slope(risk, events),
         "calibration_intercept": calibration_in_the_large(risk, events),

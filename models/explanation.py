@@ -2,8 +2,10 @@
 
 Contributions are log-odds added (above 0) or taken (below 0) before recalibration: for linear models coefficient x
 standardised value, against a typical train patient; for LightGBM TreeSHAP; for the transformer integrated
-gradients along each event's strength, from a timeline with the same visits but nothing in them. They say what
-moved the model, not what would move the patient's health.
+gradients along each event's strength, from a timeline of the same person (age, sex, chronic conditions known before
+the look-back) with the same visits but nothing in them. So a transformer's reasons name dated events of the look-back
+only: what a person is throughout has no absence to compare with. They say what moved the model, not what would move
+the patient's health.
 """
 
 import numpy as np
@@ -13,25 +15,15 @@ from numpy.typing import NDArray
 
 from models.hazards import incidence_log_odds
 from models.questions import KEYS
+from models.reason_words import feature_label, number_in_words, token_name
 from models.risk_transformer import RiskTransformer
-from models.sequences import Sequences, batch_of, event_counts, event_places
+from models.sequences import STATE, Sequences, batch_of, event_counts, event_places
 from models.training import parts_of, steady_threads
 from models.vocabulary import SequenceVocabulary
 
 REASONS = 5
 RECORDS_PER_REASON = 3
 PATH_POINTS = 8
-YES_OR_NO = ["is_present", "is_female"]
-VISIT_WORDS = {
-    "AMB": "Outpatient visit",
-    "EMER": "Emergency visit",
-    "IMP": "Hospital stay",
-    "OBSENC": "Observation stay",
-    "HH": "Home visit",
-    "VR": "Virtual visit",
-    "OTHER": "Other visit",
-}
-UNIT_WORDS = {"a": "years", "d": "days", "1": ""}
 
 
 def feature_reasons(
@@ -61,7 +53,7 @@ def feature_reasons(
         .filter(pl.col("contribution") != 0)
     )
     known = definitions.select("feature", "description", "unit", "statistic", has_codes=pl.col("codes").list.len() > 0)
-    worded = top.join(known, on="feature", how="left", maintain_order="left").with_columns(label=_feature_label())
+    worded = top.join(known, on="feature", how="left", maintain_order="left").with_columns(label=feature_label())
     return _with_records(worded, definitions, events).select(*KEYS, "label", "contribution", "record_ids")
 
 
@@ -70,8 +62,9 @@ def event_contributions(
 ) -> NDArray[np.float64]:
     """What each event adds to the log-odds of one outcome, by integrated gradients (Sundararajan 2017).
 
-    Every event's strength goes from 0 (absent) to 1 (as recorded) at the same pace. Returns one number for each of
-    the sequences' events, nought outside `rows`; those of a row sum to its log-odds less those without any event.
+    The strength of every event of the look-back goes from 0 (absent) to 1 (as recorded) at the same pace; sex and
+    the chronic state before the look-back stay as recorded. Returns one number for each of the sequences' events,
+    nought for the state and outside `rows`; those of a row sum to its log-odds less those with the state alone.
     """
     points, shares = np.polynomial.legendre.leggauss(PATH_POINTS)
     contributions = np.zeros(sequences.events.height)
@@ -79,13 +72,14 @@ def event_contributions(
     with steady_threads():
         for part in parts_of(sequences, rows):
             batch = batch_of(sequences, part)
+            is_dated = (batch.visits[:, :, 3].flatten() != STATE).repeat_interleave(batch.bag_sizes)  # (E,)
             total = torch.zeros(len(batch.values), dtype=torch.float64)
             for point, share in zip(points, shares, strict=True):
-                weights = torch.full_like(batch.values, (point + 1) / 2).requires_grad_()
+                weights = torch.ones_like(batch.values).where(~is_dated, (point + 1) / 2).requires_grad_()
                 logits = model.at_prediction_time(batch, weights)  # (B, Q, K, 3)
                 answer = incidence_log_odds(logits[:, task], intervals).sum()
                 (slope,) = torch.autograd.grad(answer, weights)
-                total += slope.double() * share / 2
+                total += slope.double() * is_dated * share / 2
             contributions[event_places(sequences, part)] = total.numpy()
     return contributions
 
@@ -100,7 +94,7 @@ def event_reasons(
     """The largest contributions of events to each row, those of one code together, newest records first.
 
     Returns keys, label, contribution, record_ids: at most 5 for each row, largest first. `code_names` puts codes
-    into words; a code without a name stands for itself.
+    into words (token_name says what a code without a name becomes).
     """
     events = sequences.events.with_columns(
         row=pl.Series(np.repeat(np.arange(sequences.keys.height), event_counts(sequences))),
@@ -124,80 +118,13 @@ def event_reasons(
             "label": [token_name(word, code_names) for word in vocabulary.tokens],
         }
     )
-    value = (
-        pl.format(": {} {}", _short("number"), pl.col("unit").fill_null("").replace(UNIT_WORDS))
-        .str.strip_chars_end()
-        .fill_null("")
-    )
     return (
         summed.with_columns(size=pl.col("contribution").abs())
         .sort("row", "size", "token", descending=[False, True, False])
         .filter(pl.int_range(pl.len()).over("row") < REASONS)
         .join(words, on="token", maintain_order="left")
         .join(sequences.keys.with_row_index("row").cast({"row": pl.Int64}), on="row", maintain_order="left")
-        .select(*KEYS, label=pl.col("label") + value, contribution="contribution", record_ids="record_ids")
-    )
-
-
-def token_name(token: str, code_names: dict[str, str]) -> str:
-    """A token in words: `Body mass index`, `Smoking status: Never smoker`, `Hospital stay (end)`."""
-    if token.endswith("//(other)"):
-        return f"Any other {token.removesuffix('//(other)')} code"
-    if token.startswith("STATE//"):
-        return f"Before the look-back: {token.removeprefix('STATE//').replace('_', ' ')}"
-    if token.startswith("SEX//"):
-        return f"Sex: {token.removeprefix('SEX//')}"
-    if token.startswith("ENCOUNTER//"):
-        _, visit_class, moment = token.split("//")
-        return f"{VISIT_WORDS.get(visit_class, visit_class)} ({moment})"
-    code, _, answer = token.partition("=")
-    name = code_names.get(code, code)
-    return f"{name}: {code_names.get(answer, answer)}" if answer else name
-
-
-def _feature_label() -> pl.Expr:
-    value = pl.col("value")
-    unit = pl.col("unit").fill_null("").replace(UNIT_WORDS)
-    told = (
-        pl.when(value.is_nan() | value.is_null())
-        .then(pl.lit("not recorded"))
-        .when(pl.col("statistic").is_in(YES_OR_NO))
-        .then(pl.when(value > 0).then(pl.lit("yes")).otherwise(pl.lit("no")))
-        .when(pl.col("unit") == "d")
-        .then(_days_in_words())
-        .when(pl.col("statistic") == "age")
-        .then(pl.format("{} to {} years", *_five_year_band()))
-        .otherwise(pl.format("{} {}", _short("value"), unit).str.strip_chars_end())
-    )
-    name = pl.when(pl.col("statistic") == "is_female").then(pl.lit("Female")).otherwise("description")
-    return name.fill_null(pl.col("feature")).str.split("; ").list.first() + ": " + told
-
-
-def _days_in_words() -> pl.Expr:
-    """Coarse on purpose: the exact days between an event and a real scoring day would tell the person's date shift."""
-    days = pl.col("value")
-    return (
-        pl.when(days < 30)
-        .then(pl.lit("less than a month"))
-        .when(days < 183)
-        .then(pl.lit("one to six months"))
-        .when(days < 365)
-        .then(pl.lit("six months to a year"))
-        .otherwise(pl.lit("more than a year"))
-    )
-
-
-def _five_year_band() -> tuple[pl.Expr, pl.Expr]:
-    """First and last year of the band an age lies in; coarse for the same reason."""
-    first = (pl.col("value") // 5 * 5).cast(pl.Int64, strict=False)
-    return first, first + 4
-
-
-def _short(column: str) -> pl.Expr:
-    rounded = pl.col(column).cast(pl.Float64).round_sig_figs(3)
-    is_whole = rounded == rounded.round(0)
-    return (
-        pl.when(is_whole).then(rounded.cast(pl.Int64, strict=False).cast(pl.String)).otherwise(rounded.cast(pl.String))
+        .select(*KEYS, label=pl.col("label") + number_in_words(), contribution="contribution", record_ids="record_ids")
     )
 
 

@@ -56,14 +56,6 @@ def hazard_loss(logits: Tensor, survived: Tensor, outcome: Tensor) -> Tensor:
     return -(log_chance[..., NONE] * passed + at_end * ends_here).sum(dim=-1)
 
 
-def cumulative_incidence(logits: Tensor) -> Tensor:
-    """Chance of the event by the end of each interval, allowing for death. Shapes: (..., K, 3) -> (..., K)."""
-    log_chance = logits.log_softmax(dim=-1)
-    free = log_chance[..., NONE].cumsum(dim=-1)
-    free_before = torch.cat([torch.zeros_like(free[..., :1]), free[..., :-1]], dim=-1)
-    return (free_before + log_chance[..., EVENT]).exp().cumsum(dim=-1)
-
-
 def incidence_log_odds(logits: Tensor, intervals: int) -> Tensor:
     """Log-odds of the event by the end of the first `intervals` intervals. Shapes: (..., K, 3) -> (...).
 

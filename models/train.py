@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from features.errors import ModelError
 from features.settings import StudySettings
-from features.tables import Evaluations, Predictions, checked, empty
+from features.tables import Evaluations, Predictions, SkippedTasks, checked, empty
 from models.baselines import (
     LinearModel,
     fit_age_sex,
@@ -20,35 +20,40 @@ from models.baselines import (
     lightgbm_log_odds,
     linear_log_odds,
 )
-from models.calibration import fit_recalibration, recalibrated
+from models.calibration import Recalibration, fit_recalibration, recalibrated
 from models.discrimination import patient_weights
 from models.evaluation import LADDER, bootstrap_seed, choose_released, evaluate, tuning_threshold
 from models.hazards import interval_edges
 from models.questions import KEYS, Question, answerable_questions, feature_matrix, question_rows
-from models.risk_transformer import TransformerSettings
+from models.risk_transformer import RiskTransformer, TransformerSettings
 from models.saved_model import ReleasedModel, SavedModel, TransformerShape, save_model, transformer_place
 from models.sequences import Sequences, ages_years, build_sequences, recent_events
 from models.training import HazardTask, forecast_log_odds, hazard_labels, train_transformer
 from models.vocabulary import chronic_groups, fit_vocabulary
 
+NOTHING_RELEASED = "judged, but no model told more than the base rate on tuning patients, so no scores are given"
+
 
 @dataclass(frozen=True)
 class TrainedLadder:
-    """What training found: Predictions, Evaluations and SkippedTasks tables, the digest of the saved model, and
-    the model released for each question."""
+    """What training found: Predictions, Evaluations and SkippedTasks tables, the digest of the saved model, the
+    model released for each question, and why the other judged questions have none."""
 
     predictions: pl.DataFrame
     evaluations: pl.DataFrame
     skipped: pl.DataFrame
     version: str
     released: dict[Question, str]
+    unreleased: dict[Question, str]
 
 
 @dataclass(frozen=True)
 class _Timelines:
-    """The trained transformer with the sequences that it was trained on."""
+    """The trained transformer, in a ladder without questions and by itself, with the sequences it was trained on."""
 
     saved: SavedModel
+    network: RiskTransformer
+    shape: TransformerShape
     sequences: Sequences
 
 
@@ -68,32 +73,52 @@ def train_ladder(
     Reads Events, Labels, the feature table (FeatureKeys and the columns of `definitions`) and FeatureDefinitions.
     Censored rows are left out of fitting and judging, except that the transformer learns from their follow-up;
     who died first had no outcome. For each task the model with the best tuning log-likelihood after recalibration
-    is released, so a simple model wins wherever it is better. Tasks with too few patients are skipped with a
-    reason (`task_names`: the tasks that were asked); when all are, the saved ladder has no question.
+    is released, so a simple model wins wherever it is better; none is where the best does not beat the base rate
+    (choose_released). Such a task is judged, and stands in `skipped` too, because no scores are given for it. Tasks
+    with too few patients are skipped with a reason (`task_names`: the tasks that were asked). The saved ladder
+    holds only questions with a released model.
     The same inputs and seed give the same version. Raises ModelError when a labelled row has no features.
     """
     answerable, skipped = answerable_questions(labels, settings, task_names)
     blank = SavedModel(settings, definitions, {}, {}, None, None, None, "")
     if not answerable:
         version = save_model(blank, folder)
-        return TrainedLadder(empty(Predictions), empty(Evaluations), skipped, version, {})
+        return TrainedLadder(empty(Predictions), empty(Evaluations), skipped, version, {}, {})
     chosen = pl.DataFrame(answerable, schema=labels.select("task", "horizon_days").schema, orient="row")
     asked = labels.join(chosen, on=["task", "horizon_days"], how="semi")
     timelines = _train_timelines(events, asked, blank, transformer or TransformerSettings())
     predictions, questions, trees = [], {}, {}
+    thresholds: dict[tuple[Question, str], float] = {}
     for question in tqdm(answerable, desc="fitting and judging each task", disable=None):
         rows = question_rows(asked, question)
-        linear, trees[question] = _fit_simple(rows, features, definitions, settings)
-        scores = _scores(rows, question, features, linear, trees[question], timelines)
-        judged, questions[question] = _judged(rows, question, scores, linear, settings)
+        linear, of_trees = _fit_simple(rows, features, definitions, settings)
+        scores = _scores(rows, question, features, linear, of_trees, timelines)
+        judged, calibration = _recalibrated(rows, question, scores)
+        tuning = judged.filter(pl.col("split") == "tuning")
+        of_question = {model: tuning_threshold(tuning.filter(pl.col("model") == model)) for model in LADDER}
+        if released := choose_released(tuning, settings):
+            calibration[released] = _with_refits(tuning.filter(pl.col("model") == released), settings)
+            questions[question] = ReleasedModel(
+                **question._asdict(),
+                released=released,
+                thresholds=of_question,
+                calibration=calibration,
+                linear=linear,
+            )
+            trees[question] = of_trees
         predictions.append(judged)
+        thresholds |= {(question, model): threshold for model, threshold in of_question.items()}
     table = checked(pl.concat(predictions).sort("task", "horizon_days", "model", *KEYS), Predictions)
-    released = {question: entry.released for question, entry in questions.items()}
-    thresholds = {
-        (question, model): entry.thresholds[model] for question, entry in questions.items() for model in LADDER
-    }
-    version = save_model(replace(timelines.saved, questions=questions, trees=trees), folder)
-    return TrainedLadder(table, evaluate(table, released, thresholds, settings), skipped, version, released)
+    chosen_models = {question: entry.released for question, entry in questions.items()}
+    unreleased = {question: NOTHING_RELEASED for question in answerable if question not in questions}
+    return TrainedLadder(
+        table,
+        evaluate(table, chosen_models, thresholds, settings),
+        _with_unreleased(skipped, unreleased, labels),
+        save_model(replace(timelines.saved, questions=questions, trees=trees), folder),
+        chosen_models,
+        unreleased,
+    )
 
 
 def _train_timelines(
@@ -126,15 +151,9 @@ def _train_timelines(
         shape,
         settings.seed,
     )
-    saved = replace(
-        blank,
-        vocabulary=vocabulary,
-        transformer=network,
-        transformer_shape=TransformerShape(
-            settings=shape, tokens=len(vocabulary.tokens), intervals=intervals, tasks=tasks
-        ),
-    )
-    return _Timelines(saved, sequences)
+    built = TransformerShape(settings=shape, tokens=len(vocabulary.tokens), intervals=intervals, tasks=tasks)
+    saved = replace(blank, vocabulary=vocabulary, transformer=network, transformer_shape=built)
+    return _Timelines(saved, network, built, sequences)
 
 
 def _fit_simple(
@@ -167,12 +186,8 @@ def _scores(
     columns = timelines.saved.feature_columns
     matrix = feature_matrix(features, judged, columns)
     numbered = judged.join(timelines.sequences.keys.with_row_index("row"), on=KEYS, how="left", maintain_order="left")
-    assert timelines.saved.transformer is not None
-    assert timelines.saved.transformer_shape is not None
-    place = transformer_place(timelines.saved.transformer_shape, question)
-    by_timeline = forecast_log_odds(
-        timelines.saved.transformer, timelines.sequences, numbered["row"].to_numpy(), [place]
-    )
+    place = transformer_place(timelines.shape, question)
+    by_timeline = forecast_log_odds(timelines.network, timelines.sequences, numbered["row"].to_numpy(), [place])
     return {
         **{name: linear_log_odds(model, matrix, columns) for name, model in linear.items()},
         "lightgbm": lightgbm_log_odds(trees, matrix),
@@ -180,44 +195,47 @@ def _scores(
     }
 
 
-def _judged(
-    rows: pl.DataFrame,
-    question: Question,
-    scores: dict[str, NDArray[np.float64]],
-    linear: dict[str, LinearModel],
-    settings: StudySettings,
-) -> tuple[pl.DataFrame, ReleasedModel]:
-    """Recalibrate each model on tuning rows and choose the released one. Returns Predictions of the question."""
+def _recalibrated(
+    rows: pl.DataFrame, question: Question, scores: dict[str, NDArray[np.float64]]
+) -> tuple[pl.DataFrame, dict[str, Recalibration]]:
+    """Recalibrate each model on tuning rows. Returns Predictions of the question, and the recalibrations."""
     judged = rows.filter(pl.col("split") != "train")
     is_tuning = (judged["split"] == "tuning").to_numpy()
     events = judged["is_event"].to_numpy()
-    parts, calibration, thresholds = [], {}, {}
-    for model in LADDER:
-        calibration[model] = fit_recalibration(scores[model][is_tuning], events[is_tuning])
-        part = judged.with_columns(
+    calibration = {model: fit_recalibration(scores[model][is_tuning], events[is_tuning]) for model in LADDER}
+    predictions = [
+        judged.with_columns(
             task=pl.lit(question.task),
             horizon_days=pl.lit(question.horizon_days, pl.Int32),
             model=pl.lit(model),
             score=pl.Series(scores[model]),
             risk=pl.Series(recalibrated(calibration[model], scores[model])),
         )
-        thresholds[model] = tuning_threshold(part.filter(pl.col("split") == "tuning"))
-        parts.append(part)
-    predictions = pl.concat(parts).select(Predictions.column_names())
-    released = choose_released(predictions.filter(pl.col("split") == "tuning"))
-    subjects = judged["subject_id"].to_numpy()[is_tuning]
+        for model in LADDER
+    ]
+    return pl.concat(predictions).select(Predictions.column_names()), calibration
+
+
+def _with_refits(tuning: pl.DataFrame, settings: StudySettings) -> Recalibration:
+    """The recalibration of one model with its refits. Reads Predictions of the model and question, tuning rows."""
+    question = Question(*tuning.select("task", "horizon_days").row(0))
     seed = bootstrap_seed(settings, question, "recalibration resamples")
-    weights = patient_weights(subjects, settings.bootstrap_resamples, seed)
-    calibration[released] = fit_recalibration(scores[released][is_tuning], events[is_tuning], weights)
-    entry = ReleasedModel(
-        task=question.task,
-        horizon_days=question.horizon_days,
-        released=released,
-        thresholds=thresholds,
-        calibration=calibration,
-        linear=linear,
-    )
-    return predictions, entry
+    weights = patient_weights(tuning["subject_id"].to_numpy(), settings.bootstrap_resamples, seed)
+    return fit_recalibration(tuning["score"].to_numpy(), tuning["is_event"].to_numpy(), weights)
+
+
+def _with_unreleased(skipped: pl.DataFrame, unreleased: dict[Question, str], labels: pl.DataFrame) -> pl.DataFrame:
+    """SkippedTasks with a reason for each judged question without a released model, one row a task.
+
+    Where `labels` ask a task for several horizons, its reason names the horizon.
+    """
+    horizons = dict(labels.group_by("task").agg(pl.col("horizon_days").n_unique()).iter_rows())
+    reasons = dict(skipped.select("task", "reason").iter_rows())
+    for question, reason in sorted(unreleased.items()):
+        told = reason if horizons[question.task] == 1 else f"within {question.horizon_days:,} days {reason}"
+        reasons[question.task] = f"{reasons[question.task]}; {told}" if question.task in reasons else told
+    table = pl.DataFrame({"task": list(reasons), "reason": list(reasons.values())}, schema=skipped.schema)
+    return checked(table.sort("task"), SkippedTasks)
 
 
 def _places(keys: pl.DataFrame, split: str) -> NDArray[np.int64]:

@@ -10,6 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
+from features.codes import load_code_groups, match_patterns
 from features.settings import StudySettings
 
 UNKNOWN = "(nothing known)"
@@ -61,8 +62,6 @@ def other_token() -> pl.Expr:
 
 def chronic_groups() -> list[ChronicGroup]:
     """The code groups that never resolve, from the project's code groups."""
-    from features.codes import load_code_groups
-
     return [
         ChronicGroup(name=group.name, codes=sorted(group.codes), prefixes=sorted(group.prefixes))
         for group in load_code_groups()
@@ -71,18 +70,18 @@ def chronic_groups() -> list[ChronicGroup]:
 
 
 def chronic_tokens(codes: pl.Series, groups: list[ChronicGroup]) -> pl.DataFrame:
-    """The state token of every group that a code belongs to. Columns: code, token (`STATE//<group>`)."""
-    distinct = pl.DataFrame({"code": codes}).unique().sort("code")
-    found = [
-        distinct.filter(
-            pl.any_horizontal(
-                pl.col("code").is_in(group.codes),
-                *[pl.col("code").str.starts_with(prefix) for prefix in group.prefixes],
-            )
-        ).with_columns(token=pl.lit(f"STATE//{group.name}"))
-        for group in groups
-    ]
-    return pl.concat([distinct.clear().with_columns(token=pl.lit("")), *found])
+    """The state token of every group that a code belongs to. Columns: code, token (`STATE//<group>`); sorted."""
+    patterns = pl.DataFrame(
+        [
+            (f"STATE//{group.name}", pattern)
+            for group in groups
+            for pattern in (*group.codes, *(f"{prefix}*" for prefix in group.prefixes))
+        ],
+        schema={"token": pl.String, "pattern": pl.String},
+        orient="row",
+    )
+    found = match_patterns(pl.DataFrame({"code": codes}), patterns)
+    return found.select("code", "token").unique().sort("code", "token")
 
 
 def fit_vocabulary(

@@ -21,6 +21,7 @@ from features.errors import ScoringError, SequelaError
 from features.home import Home
 
 _PORT = 3000
+_DEV_STILL_WORKS = "ignore:Function `dev_command`"  # `dg dev`, which it would like better, is for developers of ours
 _NO_LIMIT = 100_000  # characters; a file or a pipe gets whole columns
 _FULL_DISK = ("No space left on device", "database or disk is full", "disk I/O error")
 
@@ -56,10 +57,10 @@ def _run(options: argparse.Namespace) -> None:
     study_file = options.study or (PROJECT_STUDY_FILE if PROJECT_STUDY_FILE.exists() else None)
     settings = load_settings(study_file)
     home = Home(options.home)
-    study: dict[str, str | int] = {
-        "home_folder": str(home.path),
-        "source_folder": str(options.source or example_patients()),
-        "study_file": str(study_file or ""),
+    study: dict[str, str | int] = {  # whole paths: Dagster keeps them, and may run this again from another folder
+        "home_folder": str(home.path.resolve()),
+        "source_folder": str((options.source or example_patients()).resolve()),
+        "study_file": str(study_file.resolve() if study_file else ""),
         "seed": settings.seed if options.seed is None else options.seed,
     }
     if options.processes is not None:
@@ -75,14 +76,15 @@ def _run(options: argparse.Namespace) -> None:
 def _score(options: argparse.Namespace) -> None:
     from features.scoring_day import require_scorable
     from orchestration.launch import run_job
+    from orchestration.summary import command_name
 
     home = Home(options.home)
     require_scorable(options.as_of, *_covered_days(home))
     if options.as_of > _last_day_to_ask_for():
         raise ScoringError(f"{options.as_of} has not come yet. Choose a day up to today.")
     with _sole_use(home):
-        run_job("score_day", {"home_folder": str(home.path)}, home, day=options.as_of.isoformat())
-    print(f"Scored {options.as_of}. See: sequela sql --home {home.path} ", end="")
+        run_job("score_day", {"home_folder": str(home.path.resolve())}, home, day=options.as_of.isoformat())
+    print(f"Scored {options.as_of}. See: {command_name()} sql --home {home.path} ", end="")
     print(f"\"SELECT task, count(*), avg(risk) FROM risk_scores WHERE as_of = '{options.as_of}' GROUP BY task\"")
 
 
@@ -109,10 +111,15 @@ def _ui(options: argparse.Namespace) -> NoReturn:
     home = Home(options.home.resolve())
     _make_home(home)
     prepare_dagster_home(home)
-    environment = os.environ | {"DAGSTER_HOME": str(home.dagster), "SEQUELA_HOME": str(home.path)}
+    environment = os.environ | {
+        "DAGSTER_HOME": str(home.dagster),
+        "SEQUELA_HOME": str(home.path),
+        "PYTHONSAFEPATH": "1",  # a models.py where the person happens to stand is not ours
+    }
     _say(f"Dagster opens on http://127.0.0.1:{options.port} for {home.path}; Ctrl-C ends it.")
-    dagster = [sys.executable, "-m", "dagster", "dev", "-m", "orchestration.definitions"]
-    os.execve(sys.executable, [*dagster, "-h", "127.0.0.1", "-p", str(options.port)], environment)
+    dagster = [sys.executable, "-W", _DEV_STILL_WORKS, "-m", "dagster", "dev", "-m", "orchestration.definitions"]
+    place = ["-d", str(Path(__file__).parent.parent), "-h", "127.0.0.1", "-p", str(options.port)]
+    os.execve(sys.executable, [*dagster, *place], environment)
 
 
 def _vault(options: argparse.Namespace) -> None:

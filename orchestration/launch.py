@@ -13,6 +13,8 @@ from features.home import Home
 _FOR_THE_UI = """\
 telemetry:
   enabled: false
+nux: # no invitation to newsletters
+  enabled: false
 concurrency:
   pools:
     default_limit: 1
@@ -35,8 +37,9 @@ class Progress:
     """What a run has told so far."""
 
     seconds: dict[str, float] = field(default_factory=dict)  # by step, in the order in which they ended
-    checks: set[str] = field(default_factory=set)  # steps that were checks
-    failed_checks: list[str] = field(default_factory=list)  # in words
+    checks: set[str] = field(default_factory=set)  # steps that checked
+    materialised: set[str] = field(default_factory=set)  # steps that made an asset
+    failed_checks: list[str] = field(default_factory=list)  # in words; warnings are not among them
 
 
 class _Listener(logging.Handler):
@@ -53,13 +56,17 @@ class _Listener(logging.Handler):
         if event.event_type == dg.DagsterEventType.STEP_SUCCESS:
             seconds = round(event.step_success_data.duration_ms / 1000, 2)
             self._progress.seconds[event.step_key] = seconds
-            if event.step_key not in self._progress.checks:
+            if event.step_key in self._progress.materialised:
                 print(f"  {event.step_key.replace('_', ' ')}: {seconds:,.1f} s", file=sys.stderr)
+        if event.event_type == dg.DagsterEventType.ASSET_MATERIALIZATION:
+            self._progress.materialised.add(event.step_key)
         if event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
             check = event.asset_check_evaluation_data
             self._progress.checks.add(event.step_key)
-            if not check.passed:
-                name = check.check_name.replace("_", " ")
+            name = check.check_name.replace("_", " ")
+            if not check.passed and check.severity == dg.AssetCheckSeverity.WARN:
+                print(f"  not so: {name}. A warning; `sequela ui` tells more.", file=sys.stderr)
+            elif not check.passed:
                 self._progress.failed_checks.append(f"{name} ({check.asset_key.to_user_string()}): {check.description}")
 
 

@@ -69,9 +69,10 @@ class Study(dg.ConfigurableResource):
 
     def remember_choices(self) -> None:
         """Write down source, study file and seed, so that a later run from Dagster's UI takes the same."""
+        named = self.study_file or self._last_choice("study_file")
         choices = {
             "source_folder": str(self.source.resolve()),
-            "study_file": self.study_file or self._last_choice("study_file"),
+            "study_file": str(Path(named).resolve()) if named else "",
             "seed": self.settings.seed,
         }
         beside = self._choices_file.with_suffix(".new")

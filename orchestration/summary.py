@@ -1,7 +1,8 @@
 """What a run ends with: the same facts as JSON for machines and as a few lines for the person at the terminal."""
 
 import json
-import textwrap
+import shutil
+import sys
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +18,7 @@ from orchestration.source_labels import source_label
 Json: TypeAlias = "str | int | float | bool | list[Json] | dict[str, Json] | None"
 
 _LIBRARIES = ("sequela", "polars", "duckdb", "dagster", "torch", "lightgbm", "scikit-learn", "meds")
+_LONGEST_REASON = 160  # characters
 _MEASURES = ("auroc", "auroc_low", "auroc_high", "brier", "calibration_slope")
 
 
@@ -55,6 +57,7 @@ def summary_lines(home: Home, as_of: date, smallest_cell: int) -> list[str]:
     """The summary for the terminal; counts of people below `smallest_cell` are not told."""
     dataset = _table(home, "dataset").row(0, named=True)
     evaluations, skipped = _table(home, "evaluations"), _table(home, "skipped_tasks")
+    is_example = dataset["source_kind"] == "example"
     became = ", ".join(f"{records:,} {outcome}" for outcome, records in _outcomes(home).iter_rows())
     scores = pl.scan_parquet(home.tables / "risk_scores" / f"{as_of}.parquet").select(pl.len()).collect().item()
     return [
@@ -62,9 +65,10 @@ def summary_lines(home: Home, as_of: date, smallest_cell: int) -> list[str]:
         f"Records: {source_label(dataset['source_kind'])}",
         f"{dataset['subjects']:,} patients, {dataset['events']:,} events",
         f"{dataset['records']:,} records: {became}",
+        *_left_out_lines(home),
         "",
         *_task_lines(_table(home, "labels"), evaluations, smallest_cell),
-        *(f"{task} was skipped: {_shortened(reason)}" for task, reason in skipped.iter_rows()),
+        *_without_scores_lines(skipped, judged=set(evaluations["task"])),
         "",
         f"  scores     {scores:,} risks as of {as_of}, the last day of these records",
         f"  warehouse  {home.warehouse}",
@@ -72,10 +76,16 @@ def summary_lines(home: Home, as_of: date, smallest_cell: int) -> list[str]:
         f"  key        {key_file()} (keep it: without it no score finds its patient)",
         "",
         "Type next:",
-        f'  sequela sql{_home_option(home)} "FROM {"evaluations" if evaluations.height else "skipped_tasks"}"',
-        f"  sequela score{_home_option(home)} --as-of {as_of}",
-        f"  make ui{f' HOME_DIR={home.path}' if _home_option(home) else ''}",
+        *_next_lines(home, as_of, is_example, bool(evaluations.height), bool(skipped.height)),
     ]
+
+
+def command_name() -> str:
+    """How `sequela` is called from here: by its name where that is found, else by its place in the virtual env."""
+    place = Path(sys.executable).with_name("sequela")
+    if shutil.which("sequela"):
+        return "sequela"
+    return str(place.relative_to(Path.cwd()) if place.is_relative_to(Path.cwd()) else place)
 
 
 def _tasks(labels: pl.DataFrame, evaluations: pl.DataFrame) -> dict[str, Json]:
@@ -114,6 +124,41 @@ def _task_lines(labels: pl.DataFrame, evaluations: pl.DataFrame, smallest_cell: 
     ]
 
 
+def _left_out_lines(home: Home) -> list[str]:
+    """What was not read: files that hold no FHIR, and records in quarantine with the number of their reasons."""
+    left_alone = _table(home, "data_profile").filter(pl.col("finding") == "files_without_fhir")["count"].sum()
+    reasons = _table(home, "quarantine")["reason"].n_unique()
+    quarantined = f"quarantined for {reasons:,} different reason{'s' if reasons > 1 else ''}: FROM quarantine"
+    return [
+        *([f"{left_alone:,} other file{'s' if left_alone > 1 else ''} left alone: no FHIR inside"] * (left_alone > 0)),
+        *([quarantined] * (reasons > 0)),
+    ]
+
+
+def _without_scores_lines(skipped: pl.DataFrame, judged: set[str]) -> list[str]:
+    """Why a task gives no scores: these records cannot answer it, or no model that was judged deserves it."""
+    return [
+        f"{task} {'gives no scores' if task in judged else 'was skipped'}: {_shortened(reason)}"
+        for task, reason in skipped.iter_rows()
+    ]
+
+
+def _next_lines(home: Home, as_of: date, is_example: bool, has_evaluations: bool, has_skipped: bool) -> list[str]:
+    """Commands worth typing now."""
+    sequela, at_home = command_name(), _home_option(home)
+    tables = [
+        *(["evaluations"] if has_evaluations else []),
+        *(["skipped_tasks"] if has_skipped else []),
+        *(["quarantine"] if _table(home, "quarantine").height else []),
+    ]
+    further = "make run FROM=<folder of FHIR records>" if is_example else f"{sequela} score{at_home} --as-of {as_of}"
+    return [
+        *(f'  {sequela} sql{at_home} "FROM {table}"' for table in tables),
+        f"  {further}",
+        f"  {sequela} ui{at_home}",
+    ]
+
+
 def _events_shown(known: pl.DataFrame, smallest_cell: int) -> str:
     with_event = _with_event(known)
     is_small = with_event["subject_id"].n_unique() < smallest_cell
@@ -134,8 +179,11 @@ def _slope_shown(rows: pl.DataFrame) -> str:
 
 
 def _shortened(reason: str) -> str:
-    """The reason in one line; the table skipped_tasks has all of it."""
-    return textwrap.shorten(reason, 160, placeholder=" …")
+    """The reason in one line: whole, or as many of its parts as fit and where to find the others."""
+    if len(reason) <= _LONGEST_REASON:
+        return reason
+    parts, _, rest = reason[:_LONGEST_REASON].rpartition(", ")
+    return f"{parts or rest.rpartition(' ')[0]}, … (all of it: FROM skipped_tasks)"
 
 
 def _known(labels: pl.DataFrame, task: str) -> pl.DataFrame:

@@ -1,8 +1,9 @@
 """The warehouse: one DuckDB file for analysts, built beside the old one and renamed over it.
 
 It holds copies, so that readers with an open connection keep what they have, and a query needs no other file.
-What would betray the date shifts stays out: observation periods, the study's true days, and the time at which a
-censored label's follow-up ends.
+Observation periods and the study's true days stay out, since beside the moved dates they would betray the shifts.
+Whoever is no longer among the patients is not published either, even where an older table still has rows: scores of
+earlier days, or labels from before the last reading.
 """
 
 import inspect
@@ -33,16 +34,21 @@ PUBLISHED: dict[str, type[dy.Schema]] = {
     "data_profile": tables.DataProfile,
     "record_counts": tables.RecordCounts,
 }
-_CENSORED_TIME = "CASE WHEN state <> 'censored' THEN time_to_event_days END AS time_to_event_days"
-_CENSORED_NOTE = " Null for censored rows: where their follow-up ends would betray the date shift."
+# Tables with rows about patients that may be older than the last reading; events never are.
+_OF_PATIENTS = [
+    name for name, contract in PUBLISHED.items() if name != "events" and "subject_id" in contract.column_names()
+]
 _MEMORY_LIMIT = "2GB"
 
 
-def publish_warehouse(home: Home) -> None:
+def publish_warehouse(home: Home) -> int:
     """Build the warehouse from the tables of `home` and put it in the place of the last one.
 
+    Scores of patients who left are deleted from `tables/risk_scores` too: no later step would write them anew.
+    Returns how many subjects of the new warehouse are not in the timelines; unless 0, nothing is published.
     Raises TableError when a table has not been made yet. The last good warehouse stays until the new one is whole.
     """
+    _forget_scores_of_others(home)
     building = beside(home.warehouse)
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
@@ -54,8 +60,11 @@ def publish_warehouse(home: Home) -> None:
             for name in PUBLISHED:
                 _copy(connection, name, home)
                 _document(connection, name, home)
+            strangers = _count_strangers(connection)
             connection.execute("CHECKPOINT")  # closing would checkpoint too, but keep a full disk to itself
-        file.replace(home.warehouse)
+        if strangers == 0:
+            file.replace(home.warehouse)
+        return strangers
     finally:
         shutil.rmtree(building, ignore_errors=True)
 
@@ -76,13 +85,45 @@ def _copy(connection: duckdb.DuckDBPyConnection, name: str, home: Home) -> None:
         connection.unregister("nothing")
         return
     columns = [f'"{column}"' for column in PUBLISHED[name].column_names()]
-    if name == "labels":
-        columns[columns.index('"time_to_event_days"')] = _CENSORED_TIME
     chosen = "*" if name == "features" else ", ".join(columns)
-    listed = ", ".join(_text(str(file)) for file in files)
+    patients_only = f"WHERE subject_id IN (SELECT subject_id FROM {_read(_splits(home))})"
     connection.execute(
-        f"CREATE TABLE {name} AS SELECT {chosen} FROM read_parquet([{listed}], hive_partitioning = false)"
+        f"CREATE TABLE {name} AS SELECT {chosen} FROM {_read(*files)} {patients_only if name in _OF_PATIENTS else ''}"
     )
+
+
+def _forget_scores_of_others(home: Home) -> None:
+    """Delete rows of patients who are no longer there from the scores of each day, and days that this empties."""
+    patients = pl.read_parquet(_splits(home))["subject_id"].implode()
+    for day in _files("risk_scores", home):
+        scores = pl.read_parquet(day)
+        still_there = scores.filter(pl.col("subject_id").is_in(patients))
+        if still_there.height == scores.height:
+            continue
+        if still_there.is_empty():
+            day.unlink()
+            continue
+        building = beside(day)
+        still_there.write_parquet(building, compression="zstd")
+        building.replace(day)
+
+
+def _count_strangers(connection: duckdb.DuckDBPyConnection) -> int:
+    """Subjects in any table of the new warehouse who have no event in it."""
+    everybody = " UNION ".join(f"SELECT subject_id FROM {name}" for name in _OF_PATIENTS)
+    with_events = "SELECT DISTINCT subject_id FROM events"
+    found = connection.execute(f"SELECT count(*) FROM ({everybody}) ANTI JOIN ({with_events}) USING (subject_id)")
+    row = found.fetchone()
+    return int(row[0]) if row else 0
+
+
+def _splits(home: Home) -> Path:
+    return _files("subject_splits", home)[0]
+
+
+def _read(*files: Path) -> str:
+    listed = ", ".join(_text(str(file)) for file in files)
+    return f"read_parquet([{listed}], hive_partitioning = false)"
 
 
 def _files(name: str, home: Home) -> list[Path]:
@@ -100,8 +141,6 @@ def _document(connection: duckdb.DuckDBPyConnection, name: str, home: Home) -> N
     contract = PUBLISHED[name]
     connection.execute(f"COMMENT ON TABLE {name} IS {_text(inspect.getdoc(contract) or '')}")
     comments = {column: of.description or "" for column, of in contract.columns().items()}
-    if name == "labels":
-        comments["time_to_event_days"] += _CENSORED_NOTE
     if name == "features":
         definitions = pl.read_parquet(home.tables / "feature_definitions.parquet")
         comments |= dict(definitions.select("feature", _words_with_unit()).iter_rows())

@@ -4,10 +4,33 @@ from math import isnan
 
 import polars as pl
 
+ROUNDED_TO = 20
+
+
+def is_small(people: int, smallest_cell: int) -> bool:
+    """Whether so few people stand behind a number that it is not shown."""
+    return 0 < people < smallest_cell
+
 
 def shown(count: int, people: int, smallest_cell: int) -> str:
     """A count as text. `people` is how many persons stand behind it."""
-    return f"fewer than {smallest_cell}" if 0 < people < smallest_cell else f"{count:,}"
+    return f"fewer than {smallest_cell}" if is_small(people, smallest_cell) else f"{count:,}"
+
+
+def shown_together(counts: list[int], smallest_cell: int) -> list[str]:
+    """Counts of people that add up to a total that is shown elsewhere, with their shares.
+
+    If one is too small, the others are rounded: exact ones, taken from the total, would give the small one away.
+    """
+    total = max(1, sum(counts))
+    if not any(is_small(count, smallest_cell) for count in counts):
+        return [f"{count:,} ({count / total * 100:.0f} %)" if count else "0" for count in counts]
+    return [
+        f"about {round(count / ROUNDED_TO) * ROUNDED_TO:,}"
+        if count >= smallest_cell
+        else shown(count, count, smallest_cell)
+        for count in counts
+    ]
 
 
 def people_in_cells(predictions: pl.DataFrame, threshold: float) -> dict[str, int]:

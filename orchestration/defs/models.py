@@ -14,6 +14,8 @@ from orchestration.resources import Study
 from orchestration.source_labels import source_label
 from orchestration.tables_io import column_schema
 
+_PLOTTED = {"auroc": "auroc", "brier": "brier", "slope": "calibration_slope"}  # short names: Dagster's column is narrow
+
 
 def _table(name: str, description: str) -> dg.AssetOut:
     return dg.AssetOut(
@@ -68,9 +70,9 @@ def _measures(evaluations: pl.DataFrame) -> dict[str, float | dg.MarkdownMetadat
     """AUROC, Brier score and calibration slope of each released model, for Dagster to plot over runs."""
     released = evaluations.filter(pl.col("is_released"))
     floats = {
-        f"{row['task']}_{row['horizon_days']}d_{measure}": float(row[measure])
+        f"{row['task']}_{row['horizon_days']}d_{name}": float(row[measure])
         for row in released.iter_rows(named=True)
-        for measure in ("auroc", "brier", "calibration_slope")
+        for name, measure in _PLOTTED.items()
         if row[measure] is not None
     }
     return {**floats, **({"auroc_chart": auroc_chart(evaluations)} if evaluations.height else {})}
@@ -81,6 +83,7 @@ def report(
     study: Study,
     dataset: pl.LazyFrame,
     labels: pl.LazyFrame,
+    features: pl.LazyFrame,
     predictions: pl.LazyFrame,
     evaluations: pl.LazyFrame,
     skipped_tasks: pl.LazyFrame,
@@ -104,5 +107,7 @@ def report(
         study.settings,
         model_version=load_model(study.home.models).version,
         data_version=read["data_version"].item(),
+        tasks=load_tasks(),
+        features=features.select("subject_id", "prediction_time", "age_years", "is_female").collect(),
     )
     return dg.MaterializeResult(metadata={"page": dg.MetadataValue.path(page)})

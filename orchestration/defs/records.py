@@ -15,6 +15,14 @@ from features.tables import checked
 from orchestration.resources import Study
 from orchestration.tables_io import CONTRACTS, checked_table, column_schema, shown_rows
 
+fhir_records = dg.AssetSpec(
+    "fhir_records",
+    group_name="records",
+    description="The folder of FHIR R4 records: read, never changed.",
+    code_version="1",
+    kinds={"file"},
+)
+
 WRITTEN_BY_INGEST = ["quarantine", "record_counts", "data_profile", "codes", "subject_splits"]
 
 
@@ -36,6 +44,7 @@ def _out(name: str, group: str, description: str) -> dg.AssetOut:
         "codes": _out("codes", "timelines", "Every code met, with its wording and frequency."),
         "subject_splits": _out("subject_splits", "timelines", "Which part of the study each patient belongs to."),
     },
+    deps=[fhir_records],
     pool="records",
 )
 def read_records(study: Study) -> Iterator[dg.MaterializeResult]:

@@ -14,6 +14,7 @@ from orchestration.tables_io import column_schema
 from orchestration.warehouse import publish_warehouse
 
 FIRST_DAY = "2000-01-01"
+EVERYBODY_IS_KNOWN = "every_published_subject_is_in_the_timelines"
 DAYS = dg.DailyPartitionsDefinition(start_date=FIRST_DAY, end_offset=1)
 
 
@@ -65,10 +66,24 @@ def risk_scores(
         "predictions",
         "evaluations",
         "skipped_tasks",
+        "subject_splits",
         risk_scores,
     ],
+    check_specs=[
+        dg.AssetCheckSpec(
+            EVERYBODY_IS_KNOWN,
+            asset="warehouse",
+            blocking=True,
+            description="Who stands in any table of the warehouse has a timeline; else nothing is published.",
+        )
+    ],
+    pool="warehouse",
 )
 def warehouse(study: Study) -> dg.MaterializeResult:
     """One DuckDB file for analysts, published whole or not at all."""
-    publish_warehouse(study.home)
-    return dg.MaterializeResult(metadata={"path": dg.MetadataValue.path(study.home.warehouse)})
+    strangers = publish_warehouse(study.home)
+    told = "The new warehouse speaks of people who have no timeline: read the records again (`sequela run`)."
+    check = dg.AssetCheckResult(
+        check_name=EVERYBODY_IS_KNOWN, passed=strangers == 0, description=told if strangers else None
+    )
+    return dg.MaterializeResult(metadata={"path": dg.MetadataValue.path(study.home.warehouse)}, check_results=[check])

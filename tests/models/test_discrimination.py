@@ -58,7 +58,12 @@ def test_youden_by_hand():
     risk = np.array([0.9, 0.7, 0.6, 0.2, 0.1])
     events = np.array([True, False, True, False, False])
     assert youden_threshold(risk, events) == 0.6
-    assert youden_threshold(np.full(4, 0.25), np.array([True, False, False, False])) == 0.25
+
+
+def test_where_no_risk_finds_more_than_it_alarms_nobody_is_flagged():
+    events = np.array([True, False, False, False])
+    assert youden_threshold(np.full(4, 0.25), events) == 1  # one risk for everybody
+    assert youden_threshold(np.array([0.1, 0.2, 0.3, 0.4]), events) == 1  # the wrong way round
 
 
 def test_share_by_hand():

@@ -1,28 +1,11 @@
 import numpy as np
 import polars as pl
-import pytest
 
-from models.explanation import event_reasons, token_name
+from models.explanation import event_reasons
 from models.sequences import Sequences
 from models.vocabulary import SequenceVocabulary
 
-NAMES = {"LOINC//72166-2": "Smoking status", "SNOMED//8517006": "Former smoker", "LOINC//4548-4": "HbA1c"}
-
-
-@pytest.mark.parametrize(
-    ("token", "words"),
-    [
-        ("LOINC//72166-2=SNOMED//8517006", "Smoking status: Former smoker"),
-        ("SNOMED//(other)", "Any other SNOMED code"),
-        ("ENCOUNTER//(other)", "Any other ENCOUNTER code"),
-        ("STATE//type_2_diabetes", "Before the look-back: type 2 diabetes"),
-        ("SEX//female", "Sex: female"),
-        ("ENCOUNTER//IMP//end", "Hospital stay (end)"),
-        ("CVX//140", "CVX//140"),
-    ],
-)
-def test_tokens_in_words(token, words):
-    assert token_name(token, NAMES) == words
+NAMES = {"LOINC//4548-4": "HbA1c"}
 
 
 def test_events_of_one_code_are_one_reason_with_the_newest_value_and_records():

@@ -100,9 +100,18 @@ def test_shuffled_labels_teach_nothing(population, tmp_path):
     shuffled = population.labels.filter(is_task).with_columns(
         pl.struct("state", "time_to_event_days").shuffle(seed=3).struct.unnest()
     )
-    evaluations = train(population, tmp_path / "models", shuffled).evaluations
+    result = train(population, tmp_path / "models", shuffled)
     # 60 held-out patients: a standard error of about 0.05, so 0.15 is three of them.
-    assert evaluations["auroc"].to_list() == pytest.approx([0.5] * 4, abs=0.15)
+    assert result.evaluations["auroc"].to_list() == pytest.approx([0.5] * 4, abs=0.15)
+    # So no model is released: judged, but no score is given, and the reason stands where readers look.
+    assert result.released == {}
+    assert set(result.unreleased) == {QUESTION}
+    assert not result.evaluations["is_released"].any()
+    reasons = dict(result.skipped.iter_rows())
+    assert reasons[TASK].startswith("judged, but no model told more than the base rate")
+    model = load_model(tmp_path / "models")
+    assert model.version == result.version
+    assert score(model, population).is_empty()
 
 
 def test_tasks_with_too_few_patients_are_skipped_with_a_reason(ladder):
@@ -186,7 +195,7 @@ def test_scores_say_who_how_likely_how_sure_and_why(saved, population):
     assert scores["reasons"].list.len().max() <= 5
     assert not any(dtype == pl.Datetime for dtype in scores.dtypes)
     highest = scores.sort("risk").tail(1)["reasons"].item().to_list()
-    assert highest[0]["label"].startswith("Planted findings in the last 730 days: ")
+    assert highest[0]["label"].startswith("Planted findings in 2 years: ")
     assert highest[0]["contribution"] > 0
     planted = population.events.filter(pl.col("code") == PLANTED)["record_id"].to_list()
     assert highest[0]["record_ids"]

@@ -17,7 +17,7 @@ from tests.models.planted_population import GLUCOSE, PLANTED, SMALL, draw_popula
 def sequences() -> Sequences:
     population = draw_population(20)
     vocabulary = SequenceVocabulary(
-        tokens=["(nothing known)", PLANTED, GLUCOSE, "ENCOUNTER//AMB//start"],
+        tokens=["(nothing known)", PLANTED, GLUCOSE, "ENCOUNTER//AMB//start", "SEX//female", "SEX//male"],
         scales={},
         chronic_groups=[],
         lookback_days=730,
@@ -31,7 +31,7 @@ def sequences() -> Sequences:
 @pytest.fixture
 def network() -> RiskTransformer:
     torch.manual_seed(5)
-    network = RiskTransformer(tokens=4, tasks=2, intervals=3, settings=SMALL).eval()
+    network = RiskTransformer(tokens=6, tasks=2, intervals=3, settings=SMALL).eval()
     torch.nn.init.normal_(network.to_hazards.weight)
     return network
 
@@ -73,16 +73,19 @@ def test_forecasts_keep_the_order_of_the_rows(sequences, network):
     assert forward[:, 0] == pytest.approx(backward[::-1, 0], abs=1e-5)
 
 
-def test_contributions_of_events_sum_to_the_answer_less_that_without_events(sequences, network):
+def test_contributions_of_dated_events_sum_to_the_answer_less_that_of_the_same_person_without_them(sequences, network):
     rows = np.array([3, 0, 7])
     contributions = event_contributions(network, sequences, rows, task=0, intervals=3)
     batch = batch_of(sequences, rows)
+    is_sex = batch.tokens >= 4
+    assert is_sex.sum() == 3
     with torch.inference_mode():
         answers = [
             incidence_log_odds(network.at_prediction_time(batch, strength)[:, 0], 3)
-            for strength in (torch.ones_like(batch.values), torch.zeros_like(batch.values))
+            for strength in (torch.ones_like(batch.values), is_sex.to(batch.values))
         ]
     row_of_event = np.repeat(np.arange(sequences.keys.height), event_counts(sequences))
     summed = np.bincount(row_of_event, weights=contributions)[rows]
     assert summed == pytest.approx((answers[0] - answers[1]).numpy(), abs=5e-3)
-    assert contributions[~np.isin(row_of_event, rows)].any() == np.False_
+    assert not contributions[~np.isin(row_of_event, rows)].any()
+    assert not contributions[sequences.events["token"].to_numpy() >= 4].any()  # a sex has no absence to compare with

@@ -9,7 +9,7 @@ from polars.testing import assert_frame_equal
 
 from features.settings import StudySettings
 from models.sequences import ages_years, batch_of, build_sequences, recent_events
-from models.vocabulary import ChronicGroup, NumberScale, SequenceVocabulary, fit_vocabulary
+from models.vocabulary import ChronicGroup, NumberScale, SequenceVocabulary, chronic_tokens, fit_vocabulary
 from tests.models.planted_population import events_table
 
 NOON = datetime(2015, 6, 1, 12)
@@ -87,6 +87,15 @@ def test_a_chronic_code_by_prefix_counts_and_a_later_one_is_no_state():
         "STATE//diabetes",
     ]
     assert words(one_patient({"time": days_ago(10), "code": "SNOMED//44054006"}))[0] == ["SEX//female"]
+
+
+def test_medicines_given_or_stated_count_as_the_medicine():
+    groups = [ChronicGroup(name="insulin_treated", codes=["RXNORM//5856"], prefixes=["RXNORM//27"])]
+    codes = pl.Series(["RXNORM//5856//administered", "RXNORM//274783//stated", "RXNORM//5856", "RXNORM//58561"])
+    found = chronic_tokens(codes, groups)
+    assert set(found["code"]) == set(codes) - {"RXNORM//58561"}
+    assert set(found["token"]) == {"STATE//insulin_treated"}
+    assert chronic_tokens(codes, []).is_empty()
 
 
 def test_the_newest_visits_are_kept():

@@ -1,4 +1,4 @@
-"""A home small enough to read: three events of one patient, one label of each kind, the other tables empty."""
+"""A home small enough to read: three events of one patient, two labels, the other tables empty."""
 
 from datetime import date, datetime
 from pathlib import Path
@@ -24,6 +24,7 @@ def write_small_home(path: Path) -> Home:
     for name, contract in PUBLISHED.items():
         if name not in ("events", "risk_scores"):
             tables.empty(contract).write_parquet(home.tables / f"{name}.parquet")
+    pl.DataFrame({"subject_id": [SUBJECT], "split": ["train"]}).write_parquet(home.tables / "subject_splits.parquet")
     labels().write_parquet(home.tables / "labels.parquet")
     features = {"subject_id": [SUBJECT], "prediction_time": [SEEN], "age_years": [65.25]}
     pl.DataFrame(features, schema_overrides={"age_years": pl.Float32}).write_parquet(home.tables / "features.parquet")
@@ -57,12 +58,29 @@ def events() -> pl.DataFrame:
 
 
 def labels() -> pl.DataFrame:
-    """The same moment for two tasks: one answered, one whose follow-up ended after 30 days."""
+    """The same moment for two tasks: one outcome after 12.5 days, one death after 30."""
     row = {"subject_id": SUBJECT, "prediction_time": SEEN, "horizon_days": 365, "split": "train"}
     return pl.DataFrame(
         [
             row | {"task": "acute_care", "state": "event", "time_to_event_days": 12.5},
-            row | {"task": "mortality", "state": "censored", "time_to_event_days": 30.0},
+            row | {"task": "inpatient_admission", "state": "died_first", "time_to_event_days": 30.0},
         ],
         schema=tables.empty(tables.Labels).schema,
     )
+
+
+def scores(as_of: date, subjects: list[int]) -> pl.DataFrame:
+    """A risk for each of `subjects` on one day."""
+    row = {"as_of": as_of, "task": "acute_care", "horizon_days": 365, "risk": 0.2, "risk_low": 0.1, "risk_high": 0.3}
+    row |= {"model": "age_sex", "model_version": "m", "data_version": "d", "reasons": []}
+    return pl.DataFrame(
+        [row | {"subject_id": subject} for subject in subjects], schema=tables.empty(tables.RiskScores).schema
+    )
+
+
+def write_scores(home: Home, as_of: date, subjects: list[int]) -> Path:
+    """Write `scores` where the day's risk scores lie."""
+    file = home.tables / "risk_scores" / f"{as_of}.parquet"
+    file.parent.mkdir(exist_ok=True)
+    scores(as_of, subjects).write_parquet(file)
+    return file

@@ -10,6 +10,7 @@ from features.privacy.keys import load_key
 from features.privacy.vault import FILES, seal
 from orchestration import cli
 from orchestration.cli import main
+from orchestration.resources import Study
 from orchestration.warehouse import publish_warehouse
 from tests.orchestration.small_home import write_small_home
 
@@ -119,6 +120,18 @@ def test_an_error_inside_another_is_found(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(cli, "_sole_use", fail)
     assert main(["run", "--home", str(tmp_path)]) == 2
     assert capsys.readouterr().err == "Name another folder.\n"
+
+
+def test_a_study_file_is_found_again_from_another_folder(tmp_path, monkeypatch):
+    """Named as it lies beside the person, remembered as a whole path."""
+    (tmp_path / "my.toml").write_text("lookback_days = 365\n")
+    (tmp_path / "elsewhere").mkdir()
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.chdir(tmp_path)
+    Study(home_folder=str(home), study_file="my.toml").remember_choices()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert Study(home_folder=str(home)).settings.lookback_days == 365
 
 
 def test_a_second_run_waits_its_turn(home, capsys):

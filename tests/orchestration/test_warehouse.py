@@ -2,14 +2,18 @@
 
 import subprocess
 import sys
+from datetime import date
 
+import dagster as dg
 import duckdb
 import polars as pl
 import pytest
 
 from features.errors import TableError
+from orchestration.defs.scoring import warehouse
+from orchestration.resources import Study
 from orchestration.warehouse import PUBLISHED, open_warehouse, publish_warehouse
-from tests.orchestration.small_home import SUBJECT, write_small_home
+from tests.orchestration.small_home import SUBJECT, write_scores, write_small_home
 
 
 @pytest.fixture
@@ -19,9 +23,9 @@ def home(tmp_path):
 
 def test_every_table_and_column_is_documented(home):
     publish_warehouse(home)
-    with open_warehouse(home.warehouse) as warehouse:
-        tables = warehouse.sql("SELECT table_name, comment FROM duckdb_tables()").fetchall()
-        columns = warehouse.sql(
+    with open_warehouse(home.warehouse) as connection:
+        tables = connection.sql("SELECT table_name, comment FROM duckdb_tables()").fetchall()
+        columns = connection.sql(
             "SELECT table_name, column_name, comment FROM duckdb_columns() WHERE NOT internal"
         ).fetchall()
     assert {name for name, _ in tables} == set(PUBLISHED)
@@ -32,21 +36,52 @@ def test_every_table_and_column_is_documented(home):
 
 def test_values_arrive(home):
     publish_warehouse(home)
-    with open_warehouse(home.warehouse) as warehouse:
-        answer = warehouse.sql("SELECT subject_id, numeric_value FROM events WHERE code = 'LOINC//8480-6'").fetchall()
-        assert warehouse.sql("SELECT count(*) FROM risk_scores").fetchall() == [(0,)]
+    with open_warehouse(home.warehouse) as connection:
+        answer = connection.sql("SELECT subject_id, numeric_value FROM events WHERE code = 'LOINC//8480-6'").fetchall()
+        assert connection.sql("SELECT count(*) FROM risk_scores").fetchall() == [(0,)]
     assert answer == [(SUBJECT, 131.0)]
 
 
-def test_nothing_betrays_the_end_of_follow_up(home):
+def test_no_column_betrays_the_date_shifts(home):
     publish_warehouse(home)
-    with open_warehouse(home.warehouse) as warehouse:
-        days = dict(warehouse.sql("SELECT task, time_to_event_days FROM labels").fetchall())
+    with open_warehouse(home.warehouse) as connection:
         names = {
-            name for (name,) in warehouse.sql("SELECT column_name FROM duckdb_columns() WHERE NOT internal").fetchall()
+            name for (name,) in connection.sql("SELECT column_name FROM duckdb_columns() WHERE NOT internal").fetchall()
         }
-    assert days == {"acute_care": 12.5, "mortality": None}
     assert not names & {"shift_us", "covered_until", "calendar_year_start", "first_day", "last_day"}
+
+
+def test_who_is_no_longer_a_patient_is_not_published(home):
+    """Patient 7 was there when the labels were made and on two days that were scored; the last reading had only 42."""
+    gone = 7
+    both = write_scores(home, date(2021, 3, 1), [SUBJECT, gone])
+    only_gone = write_scores(home, date(2021, 3, 2), [gone])
+    nobody_eligible = write_scores(home, date(2021, 3, 3), [])
+    for name in ("labels", "features"):
+        file = home.tables / f"{name}.parquet"
+        table = pl.read_parquet(file)
+        pl.concat([table, table.with_columns(subject_id=pl.lit(gone, pl.Int64))]).write_parquet(file)
+    assert publish_warehouse(home) == 0
+    with open_warehouse(home.warehouse) as connection:
+        for name in ("risk_scores", "labels", "features"):
+            assert connection.sql(f"SELECT DISTINCT subject_id FROM {name}").fetchall() == [(SUBJECT,)]
+        assert connection.sql("SELECT DISTINCT as_of FROM risk_scores").fetchall() == [(date(2021, 3, 1),)]
+    assert pl.read_parquet(both)["subject_id"].to_list() == [SUBJECT]
+    assert not only_gone.exists()
+    assert nobody_eligible.exists()
+
+
+def test_nothing_is_published_about_people_without_a_timeline(home):
+    """Splits and timelines that disagree are a fault: the last warehouse stays."""
+    publish_warehouse(home)
+    before = home.warehouse.read_bytes()
+    splits = pl.DataFrame({"subject_id": [SUBJECT, 8, 9], "split": ["train"] * 3})
+    splits.write_parquet(home.tables / "subject_splits.parquet")
+    write_scores(home, date(2021, 3, 1), [SUBJECT, 8])
+    assert publish_warehouse(home) == 1
+    assert home.warehouse.read_bytes() == before
+    with pytest.raises(dg.DagsterError, match="blocking"):
+        dg.materialize([warehouse], resources={"study": Study(home_folder=str(home.path))})
 
 
 def test_a_reader_keeps_its_warehouse_while_the_next_is_published(home):
@@ -66,8 +101,8 @@ def test_a_reader_keeps_its_warehouse_while_the_next_is_published(home):
         publish_warehouse(home)
         answer, _ = reader.communicate("go on\n")
     assert answer == "3\n"
-    with open_warehouse(home.warehouse) as warehouse:
-        assert warehouse.sql("SELECT count(*) FROM events").fetchall() == [(1,)]
+    with open_warehouse(home.warehouse) as connection:
+        assert connection.sql("SELECT count(*) FROM events").fetchall() == [(1,)]
 
 
 def test_a_failed_publication_leaves_the_last_warehouse(home):
@@ -91,5 +126,5 @@ def test_a_failed_publication_leaves_the_last_warehouse(home):
 )
 def test_a_question_reaches_nothing_else(home, question):
     publish_warehouse(home)
-    with open_warehouse(home.warehouse) as warehouse, pytest.raises(duckdb.Error):
-        warehouse.sql(question)
+    with open_warehouse(home.warehouse) as connection, pytest.raises(duckdb.Error):
+        connection.sql(question)

@@ -1,3 +1,4 @@
+import re
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -6,11 +7,14 @@ import pytest
 
 from features.settings import StudySettings
 from features.tables import DataProfile, Labels, Predictions, RecordCounts, SkippedTasks, empty
+from features.tasks.schema import load_tasks
 from models.evaluation import LADDER, evaluate, tuning_threshold
 from models.questions import Question
 from models.report import write_report
-from models.report.figures import risk_groups
-from models.report.small_cells import people_in_cells, share, shown
+from models.report.calibration_groups import risk_groups, wilson_interval
+from models.report.population import part_rows, population_table
+from models.report.small_cells import people_in_cells, share, shown, shown_together
+from models.report.task_words import task_facts
 
 SETTINGS = StudySettings(bootstrap_resamples=50)
 QUESTION = Question("acute_care", 365)
@@ -20,7 +24,27 @@ def table(schema, rows):
     return pl.DataFrame(rows, schema=empty(schema).schema, orient="row")
 
 
-def report(tmp_path, people: int = 400, source: str = "Synthea R4"):
+def described(people: int) -> pl.DataFrame:
+    """Everybody is 50, all but each fortieth: they are 85; every second is female."""
+    start = datetime(2015, 1, 1)
+    return pl.DataFrame(
+        {
+            "subject_id": [10**15 + subject for subject in range(people)],
+            "prediction_time": [start + timedelta(days=subject) for subject in range(people)],
+            "age_years": [85.0 if subject % 40 == 0 else 50.0 for subject in range(people)],
+            "is_female": [float(subject % 2) for subject in range(people)],
+        },
+        schema_overrides={"prediction_time": pl.Datetime("us")},
+    )
+
+
+def report(
+    tmp_path,
+    people: int = 400,
+    source: str = "Synthea R4",
+    released: str | None = "logistic_regression",
+    knows: bool = True,
+):
     random = np.random.default_rng(0)
     start = datetime(2015, 1, 1)
     labels, predictions = [], []
@@ -32,16 +56,17 @@ def report(tmp_path, people: int = 400, source: str = "Synthea R4"):
         state = ("event" if is_event else "none") if subject % 50 else "died_first"
         labels.append((10**15 + subject, now, "acute_care", 365, split, state, 100.0))
         if split != "train":
-            score = float(np.log(risk / (1 - risk)))
+            told = risk if knows else float(random.uniform(0.02, 0.6))
+            score = float(np.log(told / (1 - told)))
             predictions += [
-                (10**15 + subject, now, "acute_care", 365, split, model, score, risk, is_event) for model in LADDER
+                (10**15 + subject, now, "acute_care", 365, split, model, score, told, is_event) for model in LADDER
             ]
     judged = table(Predictions, predictions)
     thresholds = {
         (QUESTION, model): tuning_threshold(judged.filter(pl.col("split") == "tuning", pl.col("model") == model))
         for model in LADDER
     }
-    evaluations = evaluate(judged, {QUESTION: "logistic_regression"}, thresholds, SETTINGS)
+    evaluations = evaluate(judged, {QUESTION: released} if released else {}, thresholds, SETTINGS)
     path = write_report(
         tmp_path / "report",
         table(Labels, labels),
@@ -53,6 +78,8 @@ def report(tmp_path, people: int = 400, source: str = "Synthea R4"):
         source,
         SETTINGS,
         model_version="abc123",
+        tasks=load_tasks(),
+        features=described(people),
     )
     return path.read_text()
 
@@ -61,9 +88,13 @@ def test_the_page_stands_alone_and_says_what_matters(tmp_path):
     page = report(tmp_path)
     assert "Synthetic data." in page
     assert "What this must not be used for" in page
-    assert "Acute care within 365 days" in page
-    assert "Logistic regression (released)" in page
-    assert "too &lt;few&gt; patients" in page
+    assert "Hospital admission or emergency visit within 365 days" in page
+    assert "<dt>Who is asked</dt><dd>Patients aged 18 years or more.</dd>" in page
+    assert "<dt>Outcome</dt><dd>Hospital stay or emergency visit.</dd>" in page
+    assert "patients decide nothing" in page
+    assert "No better than guessing" not in page
+    assert "Logistic regression<br>(released)" in page
+    assert "Too &lt;few&gt; patients" in page
     assert page.count("data:image/svg+xml;base64,") == 2
     assert "<script" not in page
     assert 'src="http' not in page
@@ -80,17 +111,35 @@ def test_no_identifier_and_no_small_count_reaches_the_page(tmp_path):
     assert '<td>Device</td><td>quarantined</td><td>no subject</td><td class="number">fewer than 11</td>' in page
     assert '<td>no dates</td><td class="number">fewer than 11</td>' in page
     assert '<td>codes with several wordings</td><td class="number">3</td>' in page
-    # Eight died first; with an exact total their number could be worked out.
-    assert "<strong>fewer than 11</strong> died first" in page
-    assert "<strong>about 400</strong> prediction times" in page
+    assert "without the outcome: prediction times of fewer than 11 patients of all parts" in page
+    # Ten of 400 are 85 years old, three or four in each part: the others are rounded.
+    assert '<tr><td>40 to 64</td><td class="number">about 120</td>' in page
+    assert '<tr><td>80 or more</td><td class="number">fewer than 11</td>' in page
 
 
 def test_few_held_out_outcomes_hide_curves_and_cells(tmp_path):
     page = report(tmp_path, people=60)
     assert "data:image" not in page
-    assert "No curves are drawn" in page
+    assert "No ROC curves are drawn" in page
     assert "has a cell of fewer than 11 people" in page
     assert "Flagged</td>" not in page
+    assert '<td class="number">not shown</td>' in page
+    # AUPRC and Brier beside hidden cells have two digits.
+    assert not re.search(r'<td class="number">0\.\d{3,}', page)
+
+
+def test_a_task_without_a_released_model_says_so(tmp_path):
+    page = report(tmp_path, released=None)
+    assert "No model is released, so no scores are given for this task." in page
+    assert "none: no scores are given" in page
+    assert "(released)" not in page
+    assert "were flagged" not in page
+
+
+def test_a_released_model_that_guesses_on_held_out_patients_is_marked(tmp_path):
+    page = report(tmp_path, knows=False)
+    assert "No better than guessing on these held-out patients." in page
+    assert "no better than guessing here" in page
 
 
 @pytest.mark.parametrize(
@@ -123,10 +172,92 @@ def test_people_in_cells_counts_each_patient_once_a_cell():
     }
 
 
-def test_risk_groups_hold_enough_people():
+def test_counts_beside_a_hidden_one_are_rounded():
+    assert shown_together([60, 40, 0], 11) == ["60 (60 %)", "40 (40 %)", "0"]
+    # With an exact 87 and the total of 90, the three could be worked out.
+    assert shown_together([87, 3], 11) == ["about 80", "fewer than 11"]
+
+
+def test_each_group_of_like_risk_may_be_shown():
     random = np.random.default_rng(1)
-    people = np.repeat(np.arange(40), 5)
-    groups = risk_groups(random.random(200), people, fewest=11)
-    assert sum(len(group) for group in groups) == 200
-    assert all(len(np.unique(people[group])) >= 11 for group in groups)
-    assert len(risk_groups(random.random(9), np.arange(9), fewest=11)) == 1
+    people = np.repeat(np.arange(100), 5)
+    risk = random.random(500) ** 2
+    events = random.random(500) < risk
+    groups = risk_groups(risk, events, people, fewest=11)
+    assert 3 <= len(groups) <= 10
+    assert sum(group.times for group in groups) == 500
+    assert all(group.patients >= 11 for group in groups)
+    assert [group.forecast for group in groups] == sorted(group.forecast for group in groups)
+    assert all(group.low <= group.observed <= group.high for group in groups)
+    # Three people with the outcome: any group that holds some of them would tell on them.
+    assert risk_groups(risk, people < 3, people, fewest=11) == []
+    assert risk_groups(risk[:9], events[:9], np.arange(9), fewest=11) == []
+
+
+def test_wilson_interval_by_hand():
+    # 10 of 100: (0.1 + 0.0192) / 1.0384 = 0.1148, half 1.96 * sqrt(0.0009 + 0.000096) / 1.0384 = 0.0596
+    assert wilson_interval(10, 100) == pytest.approx((0.0552, 0.1744), abs=1e-4)
+    assert wilson_interval(0, 20)[0] == 0
+
+
+def test_parts_count_times_patients_and_outcomes():
+    now = datetime(2020, 1, 1)
+    rows = [
+        (subject, now + timedelta(days=day), "acute_care", 365, "train", "event" if subject < 20 else "none", 9.0)
+        for subject in range(50)
+        for day in (0, 90)
+    ]
+    rows += [(60, now, "acute_care", 365, "train", "censored", 9.0)]
+    rows += [
+        (100 + subject, now, "acute_care", 365, "tuning", "event" if subject < 3 else "none", 9.0)
+        for subject in range(30)
+    ]
+    train, tuning, held_out = part_rows(table(Labels, rows), 11)
+    assert (train.patients, train.times, train.events, train.event_share) == ("50", "100", "40", "40 %")
+    assert train.patients_with_event == "20"
+    assert (tuning.times, tuning.events, tuning.event_share) == ("30", "not shown", "about 10 %")
+    assert tuning.patients_with_event == "fewer than 11"
+    assert (held_out.patients, held_out.event_share) == ("0", "–")
+
+
+def test_the_population_by_age_and_sex_at_the_first_prediction_time():
+    first, later = datetime(2020, 1, 1), datetime(2021, 1, 1)
+    nan = float("nan")
+    ages = {1: (39.9, 41.0), 2: (40.0, 41.0), 3: (nan, 70.0), 4: (90.0, 90.0)}
+    labels = [(who, now, "acute_care", 365, "train", "none", 9.0) for who in ages for now in (first, later)]
+    features = pl.DataFrame(
+        [
+            (who, now, age, {3: nan, 4: 0.0}.get(who, 1.0))
+            for who, both in ages.items()
+            for now, age in zip((first, later), both, strict=True)
+        ],
+        schema={
+            "subject_id": pl.Int64,
+            "prediction_time": pl.Datetime("us"),
+            "age_years": pl.Float32,
+            "is_female": pl.Float32,
+        },
+        orient="row",
+    )
+    rows = {row.name: row.cells[:1] for row in population_table(table(Labels, labels), features, smallest=1)}
+    assert rows["Patients"] == ["4"]
+    assert rows["Prediction times"] == ["8"]
+    assert rows["18 to 39"] == rows["40 to 64"] == rows["80 or more"] == ["1 (25 %)"]
+    assert rows["female"] == ["2 (50 %)"]
+    assert rows["male or other"] == ["1 (25 %)"]
+
+
+def test_without_features_the_population_has_no_age_and_sex():
+    labels = table(Labels, [(1, datetime(2020, 1, 1), "acute_care", 365, "train", "none", 9.0)])
+    assert [row.name for row in population_table(labels, None, 11)] == ["Patients", "Prediction times"]
+
+
+def test_tasks_in_words():
+    facts = {task.name: dict(task_facts(task)) for task in load_tasks()}
+    assert facts["mortality"]["Outcome"] == "Death."
+    assert facts["mortality"]["Within"] == "365 days."
+    assert facts["type_2_diabetes"]["Who is asked"].startswith(
+        "Patients aged 18 years or more; nothing known of Type 2 diabetes mellitus, "
+    )
+    assert facts["type_2_diabetes"]["Outcome"] == "Type 2 diabetes mellitus. Only the first record ever of each counts."
+    assert "at most once in 30 days" in facts["acute_care"]["When"]

@@ -1,0 +1,180 @@
+"""What does the report say of one task? Its definition, its patients, the ladder, calibration, and one threshold."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isnan
+
+import polars as pl
+
+from features.settings import StudySettings
+from features.tasks.schema import Task
+from models.discrimination import auroc_difference, patient_weights
+from models.evaluation import LADDER, bootstrap_seed, ranking
+from models.questions import Question
+from models.report.calibration_groups import RiskGroup, risk_groups
+from models.report.figures import calibration_picture, roc_picture
+from models.report.population import PartRow, left_out, part_rows
+from models.report.small_cells import is_small, people_in_cells, share
+from models.report.task_words import task_facts
+
+WORDS = {
+    "age_sex": "Age and sex",
+    "logistic_regression": "Logistic regression",
+    "lightgbm": "LightGBM",
+    "timeline_transformer": "Timeline transformer",
+}
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A line of the ladder's table, as text."""
+
+    name: str
+    is_released: bool
+    auroc: str
+    difference: str
+    auprc: str
+    brier: str
+    slope: str
+    intercept: str
+    observed_expected: str
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """What happens at the threshold. `cells` is empty when a cell holds too few people."""
+
+    threshold: str
+    flags_nobody: bool
+    cells: dict[str, str]
+    accuracy: str
+    majority_accuracy: str
+    sensitivity: str
+    specificity: str
+    positive_predictive_value: str
+
+
+@dataclass(frozen=True)
+class TaskSection:
+    """One question's part of the page. Without a released model `released` and the pictures of it are empty.
+
+    `is_guess` says that the released model's held-out AUROC interval holds 0.5.
+    """
+
+    task: str
+    title: str
+    description: str
+    facts: list[tuple[str, str]]
+    parts: list[PartRow]
+    followed_too_short: str
+    died_first: str
+    rungs: list[Rung]
+    released: Rung | None
+    is_guess: bool
+    operating_point: OperatingPoint | None
+    roc: str
+    calibration: str
+    risk_groups: list[dict[str, str]]
+
+
+def task_section(
+    question: Question,
+    task: Task | None,
+    labels: pl.DataFrame,
+    predictions: pl.DataFrame,
+    evaluations: pl.DataFrame,
+    settings: StudySettings,
+) -> TaskSection:
+    """Gather one question's part. Reads Labels, Predictions and Evaluations; `task` is None when it is not known."""
+    smallest = settings.smallest_cell
+    is_asked = (pl.col("task") == question.task) & (pl.col("horizon_days") == question.horizon_days)
+    held_out = predictions.filter(is_asked, pl.col("split") == "held_out").sort("subject_id", "prediction_time")
+    by_model = {model: held_out.filter(pl.col("model") == model) for model in LADDER}
+    table = {row["model"]: row for row in evaluations.filter(is_asked).rows(named=True)}
+    released = next((model for model, row in table.items() if row["is_released"]), None)
+    first = by_model[LADDER[0]]
+    subjects, events = first["subject_id"].to_numpy(), first["is_event"].to_numpy()
+    with_event = first.filter("is_event")["subject_id"].n_unique()
+    is_rounded = is_small(with_event, smallest)
+    ranks = {model: ranking(frame["score"].to_numpy(), frame["risk"].to_numpy()) for model, frame in by_model.items()}
+    seed = bootstrap_seed(settings, question, "held-out resamples")
+    weights = patient_weights(subjects, settings.bootstrap_resamples, seed)
+    differences = {model: auroc_difference(ranks[model], ranks["age_sex"], events, weights) for model in LADDER[1:]}
+    point = _operating_point(table[released], by_model[released], smallest) if released else None
+    is_rounded |= point is not None and not point.cells
+    rungs = {model: _rung(model, table[model], differences.get(model), is_rounded) for model in LADDER}
+    groups = risk_groups(by_model[released]["risk"].to_numpy(), events, subjects, smallest) if released else []
+    asked = labels.filter(is_asked)
+    followed_too_short, died_first = left_out(asked, smallest)
+    return TaskSection(
+        task=question.task,
+        title=f"{title_of(question.task, [task] if task else [])} within {question.horizon_days:,} days",
+        description=task.description if task else "",
+        facts=task_facts(task) if task else [],
+        parts=part_rows(asked, smallest),
+        followed_too_short=followed_too_short,
+        died_first=died_first,
+        rungs=list(rungs.values()),
+        released=rungs[released] if released else None,
+        is_guess=released is not None and table[released]["auroc_low"] <= 0.5 <= table[released]["auroc_high"],
+        operating_point=point,
+        roc="" if is_small(with_event, smallest) else roc_picture({m: (ranks[m], events) for m in LADDER}, WORDS),
+        calibration=calibration_picture(groups) if groups else "",
+        risk_groups=[_group_row(group) for group in groups],
+    )
+
+
+def title_of(name: str, tasks: Sequence[Task]) -> str:
+    """A task's title, or its name in words when the task is not among `tasks`."""
+    return next((task.title for task in tasks if task.name == name), name.replace("_", " ").capitalize())
+
+
+def _rung(model: str, row: dict[str, float], difference: tuple[float, float, float] | None, is_rounded: bool) -> Rung:
+    """A line of the ladder. With `is_rounded` no number has more than two digits: a finer one could give away a
+    count that is hidden elsewhere."""
+    digits, fine = (2, 2) if is_rounded else (3, 4)
+    signed = None if difference is None else [f"{number:+.{digits}f}" for number in difference]
+    return Rung(
+        name=WORDS[model],
+        is_released=bool(row["is_released"]),
+        auroc=f"{row['auroc']:.{digits}f} ({row['auroc_low']:.{digits}f} to {row['auroc_high']:.{digits}f})",
+        difference="–" if signed is None else f"{signed[0]} ({signed[1]} to {signed[2]})",
+        auprc=f"{row['auprc']:.{digits}f}",
+        brier=f"{row['brier']:.{fine}f}",
+        slope=_number(row["calibration_slope"]),
+        intercept=_number(row["calibration_intercept"]),
+        observed_expected=_number(row["observed_expected"]),
+    )
+
+
+def _operating_point(row: dict[str, float], judged: pl.DataFrame, smallest: int) -> OperatingPoint:
+    people = people_in_cells(judged, row["threshold"])
+    # One small cell could be worked out from the others and the totals, so then none of the four is shown.
+    is_hidden = any(is_small(count, smallest) for count in people.values())
+    ends = {
+        name: f" ({row[f'{name}_low'] * 100:.0f} to {row[f'{name}_high'] * 100:.0f} %)" if not is_hidden else ""
+        for name in ("sensitivity", "specificity")
+    }
+    return OperatingPoint(
+        threshold=f"{row['threshold'] * 100:.1f} %",
+        flags_nobody=row["true_positives"] + row["false_positives"] == 0,
+        cells={} if is_hidden else {name: f"{row[name]:,}" for name in people},
+        accuracy=share(row["accuracy"], is_hidden),
+        majority_accuracy=share(row["majority_accuracy"], is_hidden),
+        sensitivity=share(row["sensitivity"], is_hidden) + ends["sensitivity"],
+        specificity=share(row["specificity"], is_hidden) + ends["specificity"],
+        positive_predictive_value=share(row["positive_predictive_value"], is_hidden),
+    )
+
+
+def _group_row(group: RiskGroup) -> dict[str, str]:
+    return {
+        "forecast": f"{group.forecast * 100:.1f} %",
+        "observed": f"{group.observed * 100:.1f} % ({group.low * 100:.0f} to {group.high * 100:.0f} %)",
+        "times": f"{group.times:,}",
+        "patients": f"{group.patients:,}",
+    }
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None or isnan(value) else f"{value:.2f}"

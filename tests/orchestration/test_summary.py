@@ -1,0 +1,106 @@
+"""What the terminal says at the end: every task with its models, what was left out and why, what to type next."""
+
+from datetime import date
+
+import polars as pl
+import pytest
+
+from features import tables
+from orchestration.summary import summarise, summary_lines
+from tests.orchestration.small_home import write_scores, write_small_home
+
+DAY = date(2021, 4, 1)
+NOT_BETTER = "judged, but no model told more than the base rate, so no scores are given"
+LONG = "within 365 days " + ", ".join(
+    f"fewer than 10 {split} patients {what} (10 are needed)"
+    for split in ("train", "tuning", "held-out")
+    for what in ("had the outcome", "were known not to have it")
+)
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A home after a run: acute_care judged and released, inpatient_admission judged only, mortality skipped."""
+    monkeypatch.setenv("SEQUELA_KEY_FILE", str(tmp_path / "key"))
+    home = write_small_home(tmp_path / "home")
+    write_scores(home, DAY, [42])
+    rows = [
+        evaluation("acute_care", "age_sex", is_released=True),
+        evaluation("acute_care", "lightgbm", is_released=False),
+        evaluation("inpatient_admission", "age_sex", is_released=False),
+        evaluation("inpatient_admission", "lightgbm", is_released=False),
+    ]
+    write(home, "evaluations", rows)
+    write(
+        home,
+        "skipped_tasks",
+        [{"task": "inpatient_admission", "reason": NOT_BETTER}, {"task": "mortality", "reason": LONG}],
+    )
+    write_dataset(home, "fhir")
+    write(
+        home,
+        "record_counts",
+        [{"resource_type": "Patient", "outcome": "used", "reason": "", "records": 1}],
+    )
+    return home
+
+
+def write(home, name, rows):
+    contract = {table.__name__: table for table in (tables.Evaluations, tables.SkippedTasks, tables.Dataset)}
+    contract |= {table.__name__: table for table in (tables.RecordCounts, tables.DataProfile, tables.Quarantine)}
+    schema = tables.empty(contract["".join(word.capitalize() for word in name.split("_"))]).schema
+    pl.DataFrame(rows, schema=schema).write_parquet(home.tables / f"{name}.parquet")
+
+
+def write_dataset(home, source_kind):
+    row = {"source_kind": source_kind, "data_version": "d", "subjects": 1, "events": 3, "records": 1}
+    write(home, "dataset", [row])
+
+
+def evaluation(task, model, *, is_released):
+    numbers = {
+        name: 1 for name, dtype in tables.empty(tables.Evaluations).schema.items() if dtype in (pl.Int64, pl.Float64)
+    }
+    measures = {"auroc": 0.71, "auroc_low": 0.61, "auroc_high": 0.81, "brier": 0.2, "calibration_slope": 0.9}
+    return numbers | measures | {"task": task, "horizon_days": 365, "model": model, "is_released": is_released}
+
+
+def test_a_judged_task_without_scores_has_its_row_and_its_reason(home):
+    lines = summary_lines(home, DAY, smallest_cell=11)
+    (with_scores,) = [line for line in lines if line.startswith("acute_care ")]
+    (without,) = [line for line in lines if line.startswith("inpatient_admission ") and "gives" not in line]
+    assert with_scores.split()[-5:] == ["0.71", "(0.61-0.81)*", "0.71", "(0.61-0.81)", "0.90"]
+    assert without.split()[-4:] == ["0.71", "(0.61-0.81)", "0.71", "(0.61-0.81)"]
+    assert f"inpatient_admission gives no scores: {NOT_BETTER}" in lines
+    summary = summarise(home, DAY, {})
+    assert set(summary["tasks"]) == {"acute_care", "inpatient_admission"}
+    assert set(summary["skipped"]) == {"inpatient_admission", "mortality"}
+
+
+def test_a_long_reason_ends_with_a_whole_part_and_says_where_the_rest_is(home):
+    (line,) = [line for line in summary_lines(home, DAY, smallest_cell=11) if line.startswith("mortality")]
+    assert line.startswith("mortality was skipped: within 365 days fewer than 10 train patients had the outcome (10")
+    assert line.endswith("(10 are needed), … (all of it: FROM skipped_tasks)")
+
+
+def test_what_was_left_out_is_told(home):
+    assert not [line for line in summary_lines(home, DAY, 11) if "left alone" in line or "quarantine" in line]
+    write(home, "data_profile", [{"finding": "files_without_fhir", "count": 3, "unit": "files", "handling": ""}])
+    refused = {"file": "f", "offset": 0, "resource_type": None}
+    write(home, "quarantine", [refused | {"reason": reason} for reason in ("no id", "no id", "no subject")])
+    lines = summary_lines(home, DAY, 11)
+    assert "3 other files left alone: no FHIR inside" in lines
+    assert "quarantined for 2 different reasons: FROM quarantine" in lines
+    assert any(line.endswith('"FROM quarantine"') for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("source_kind", "offered", "not_offered"),
+    [("example", "make run FROM=", "--as-of"), ("fhir", "--as-of 2021-04-01", "make run")],
+)
+def test_what_to_type_next(home, source_kind, offered, not_offered):
+    write_dataset(home, source_kind)
+    lines = summary_lines(home, DAY, 11)
+    further = "\n".join(lines[lines.index("Type next:") :])
+    assert offered in further
+    assert not_offered not in further
