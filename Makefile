@@ -10,6 +10,7 @@ STAMP := $(VENV)/.installed
 # make run FROM=folder HOME_DIR=folder; both have defaults. (HOME itself is left alone: it is the person's.)
 FROM ?=
 HOME_DIR ?=
+PORT ?=
 SEQUELA := $(VENV)/bin/sequela
 HOME_OPTION := $(if $(HOME_DIR),--home "$(HOME_DIR)")
 
@@ -37,11 +38,12 @@ run: install ## Run the main job; FROM=folder of FHIR R4 records (default: the s
 test: install ## Run all tests.
 	$(VENV)/bin/python -m pytest -n 2
 
-ui: install ## Open Dagster on http://127.0.0.1:3000 with the same assets, checks, jobs and schedule.
-	$(SEQUELA) ui $(HOME_OPTION)
+ui: install ## Open Dagster on http://127.0.0.1:3000 (PORT=number) with the same assets, checks, jobs and schedule.
+	$(SEQUELA) ui $(HOME_OPTION) $(if $(PORT),--port "$(PORT)")
 
-bench: install ## Measure each step of the main job: wall time and peak memory.
-	$(VENV)/bin/python -m benchmarks.main_job $(if $(FROM),--from "$(FROM)")
+bench: install ## Measure the main job step by step, and with FROM=folder the reading of its records.
+	$(VENV)/bin/python -m benchmarks.main_job --json $(if $(FROM),--from "$(FROM)")
+	$(if $(FROM),$(VENV)/bin/python -m benchmarks.ingest --json --from "$(FROM)")
 
 lint: install ## Formatting, lint and types.
 	$(VENV)/bin/ruff format --check .

@@ -84,8 +84,8 @@ class ParquetTables(dg.UPathIOManager):
         context.add_output_metadata(shown_rows(table.height, self._smallest_cell))
 
     def load_from_path(self, context: dg.InputContext, path: UPath) -> pl.LazyFrame:
-        """Scan the table; nothing is read yet."""
-        return pl.scan_parquet(str(path))
+        """Scan the table; nothing is read yet. Raises TableError when it has not been made."""
+        return pl.scan_parquet(_made(path))
 
     def _write(self, table: pl.DataFrame, place: Path) -> None:
         building = beside(place)
@@ -106,11 +106,18 @@ class SealedTables(ParquetTables):
         self._study = study
 
     def load_from_path(self, context: dg.InputContext, path: UPath) -> pl.LazyFrame:
-        """Decrypt the table into memory."""
-        return vault.unseal(self._study.key(), Path(str(path))).lazy()
+        """Decrypt the table into memory. Raises TableError when it has not been made."""
+        return vault.unseal(self._study.key(), _made(path)).lazy()
 
     def _write(self, table: pl.DataFrame, place: Path) -> None:
         vault.seal(self._study.key(), table, place)
+
+
+def _made(path: UPath) -> Path:
+    file = Path(str(path))
+    if not file.exists():
+        raise TableError(f"The table {file.stem} has not been made yet. Launch main_job, or `sequela run`, first.")
+    return file
 
 
 class ParquetTablesFactory(dg.ConfigurableIOManagerFactory):

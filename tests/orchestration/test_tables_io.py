@@ -3,11 +3,20 @@
 import dagster as dg
 import polars as pl
 import pytest
+from upath import UPath
 
 from features.errors import TableError
 from features.tables import SubjectSplits, empty
 from orchestration.resources import Study
-from orchestration.tables_io import CONTRACTS, ParquetTablesFactory, checked_table, column_schema, shown_rows
+from orchestration.tables_io import (
+    CONTRACTS,
+    ParquetTables,
+    ParquetTablesFactory,
+    SealedTables,
+    checked_table,
+    column_schema,
+    shown_rows,
+)
 
 GOOD = pl.DataFrame({"subject_id": [1, 2], "split": ["train", "held_out"]})
 
@@ -57,6 +66,13 @@ def test_a_wrong_table_is_refused_and_the_last_one_stays(wrong, tmp_path):
     assert any(isinstance(error, TableError) for error in chain)
     assert [path.name for path in (tmp_path / "tables").iterdir()] == ["subject_splits.parquet"]
     assert pl.read_parquet(tmp_path / "tables" / "subject_splits.parquet").equals(GOOD)
+
+
+@pytest.mark.parametrize("storage", [ParquetTables, SealedTables])
+def test_a_table_that_is_not_there_names_the_next_step(storage, tmp_path):
+    tables = storage(Study(home_folder=str(tmp_path)))
+    with pytest.raises(TableError, match=r"labels has not been made yet. Launch main_job"):
+        tables.load_from_path(dg.build_input_context(), UPath(tmp_path / "labels.parquet"))
 
 
 def test_features_may_have_any_float32_columns():
