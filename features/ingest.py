@@ -23,7 +23,7 @@ from features.privacy.date_shift import draw_cap_days
 from features.privacy.keys import Key, load_key
 from features.profile import data_profile
 from features.publishing import alone_in, heal, publish
-from features.records.intake import aliases_of, land_all, shown_name
+from features.records.intake import aliases_of, land_all, shown_name, type_in_name
 from features.records.landing import Landed
 from features.records.medicines import MEDICATION
 from features.records.reading import SourceFile, find_files
@@ -201,7 +201,10 @@ def _source_kind(source: Path, findings: Counter[str], subjects: int) -> str:
 
 
 def _quarantine(landed: Landed, names: dict[int, str]) -> pl.DataFrame:
-    rows = [(names[file], refused.offset, refused.resource_type, refused.reason) for file, refused in landed.refused]
+    rows = [
+        (names[file], refused.offset, refused.resource_type or type_in_name(names[file]), refused.reason)
+        for file, refused in landed.refused
+    ]
     schema = {name: column.dtype for name, column in Quarantine.columns().items()}
     return checked(pl.DataFrame(rows, schema=schema, orient="row").sort("file", "offset"), Quarantine)
 

@@ -18,12 +18,13 @@ def require_scorable(as_of: date, first_day: date, last_day: date) -> None:
     if as_of < first_day:
         raise ScoringError(
             f"{as_of} lies before the first day these records cover ({first_day}). "
-            f"Choose a day from {first_day} to {last_day}."
+            f"Choose a day from {first_day} to {last_day + LATEST_AFTER_DATA_END}."
         )
     if as_of > last_day + LATEST_AFTER_DATA_END:
         raise ScoringError(
             f"The records end on {last_day}; {as_of} lies more than {LATEST_AFTER_DATA_END.days} days later, too "
-            "long without news of anybody. Read a newer export (`sequela run --from …`), or choose an earlier day."
+            "long without news of anybody. Read a newer export (`sequela run --from …`), or choose a day up to "
+            f"{last_day + LATEST_AFTER_DATA_END}."
         )
 
 

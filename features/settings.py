@@ -68,7 +68,18 @@ def load_settings(path: Path | None = None) -> StudySettings:
     """Read a study file; the defaults when `path` is None. Raises SequelaError that lists what is wrong in it."""
     if path is None:
         return StudySettings()
+    if not path.is_file():
+        raise SequelaError(f"There is no study file {path}.")
     try:
         return StudySettings.model_validate(tomllib.loads(path.read_text()))
-    except (tomllib.TOMLDecodeError, ValidationError, OSError) as error:
-        raise SequelaError(f"The study file {path.name} cannot be used: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise SequelaError(f"The study file {path.name} is not TOML: {error}.") from error
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"{'.'.join(map(str, one['loc']))}: "
+            + ("no such setting" if one["type"] == "extra_forbidden" else str(one["msg"]))
+            for one in error.errors()
+        )
+        raise SequelaError(
+            f"The study file {path.name} cannot be used: {wrong}. study.toml lists all settings."
+        ) from None

@@ -76,7 +76,7 @@ def _run(options: argparse.Namespace) -> None:
 def _score(options: argparse.Namespace) -> None:
     from features.scoring_day import require_scorable
     from orchestration.launch import run_job
-    from orchestration.summary import command_name
+    from orchestration.summary import command_name, scores_of
 
     home = Home(options.home)
     require_scorable(options.as_of, *_covered_days(home))
@@ -84,7 +84,12 @@ def _score(options: argparse.Namespace) -> None:
         raise ScoringError(f"{options.as_of} has not come yet. Choose a day up to today.")
     with _sole_use(home):
         run_job("score_day", {"home_folder": str(home.path.resolve())}, home, day=options.as_of.isoformat())
-    print(f"Scored {options.as_of}. See: {command_name()} sql --home {home.path} ", end="")
+    scored = scores_of(home, options.as_of)
+    if not scored:
+        print(f"Nobody is scored on {options.as_of}: no model was released, or nobody is eligible. See: ", end="")
+        print(f'{command_name()} sql --home {home.path} "FROM skipped_tasks"')
+        return
+    print(f"{scored:,} risks as of {options.as_of}. See: {command_name()} sql --home {home.path} ", end="")
     print(f"\"SELECT task, count(*), avg(risk) FROM risk_scores WHERE as_of = '{options.as_of}' GROUP BY task\"")
 
 
@@ -95,6 +100,8 @@ def _sql(options: argparse.Namespace) -> None:
 
     home = Home(options.home)
     _require(home.warehouse)
+    if not options.question.strip():
+        raise SequelaError('No question was asked. Try: sequela sql "SHOW TABLES"')
     try:
         with open_warehouse(home.warehouse) as connection:
             answer = connection.sql(options.question)
@@ -152,7 +159,11 @@ def _parser() -> argparse.ArgumentParser:
 
     run = commands.add_parser("run", parents=[shared], help="the main job: records in, explained risk scores out")
     run.add_argument("--from", dest="source", type=Path, help="folder of FHIR R4 records (default: example patients)")
-    run.add_argument("--patients", type=_positive, help="size of the embedded population")
+    run.add_argument(
+        "--patients",
+        type=_positive,
+        help="how many embedded patients to use; the example patients are always used whole",
+    )
     run.add_argument("--seed", type=int, help="start of every random draw (default: the study file's)")
     run.add_argument("--study", type=Path, help="study file (default: the project's study.toml)")
     run.add_argument("--processes", type=_positive, help="processes that read records (default: one a core)")

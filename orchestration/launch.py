@@ -18,6 +18,9 @@ nux: # no invitation to newsletters
 concurrency:
   pools:
     default_limit: 1
+run_monitoring: # a run whose process died must not hold its pool for ever
+  enabled: true
+  free_slots_after_run_end_seconds: 60
 """
 # From the command line Dagster keeps no copy of what is printed; with one, progress bars would see no terminal.
 _FOR_THE_COMMAND_LINE = (
@@ -30,6 +33,7 @@ compute_logs:
 )
 _COMMAND_LINE_FILE = "command_line.yaml"
 _LOGGER = "sequela.steps"
+_HERE = {"sequela/launched_by": "command line"}
 
 
 @dataclass
@@ -65,7 +69,7 @@ class _Listener(logging.Handler):
             self._progress.checks.add(event.step_key)
             name = check.check_name.replace("_", " ")
             if not check.passed and check.severity == dg.AssetCheckSeverity.WARN:
-                print(f"  not so: {name}. A warning; `sequela ui` tells more.", file=sys.stderr)
+                print(f"  warning: {check.description or name}", file=sys.stderr)
             elif not check.passed:
                 self._progress.failed_checks.append(f"{name} ({check.asset_key.to_user_string()}): {check.description}")
 
@@ -95,8 +99,9 @@ def run_job(name: str, study: dict[str, str | int], home: Home, day: str | None 
     job = defs().resolve_job_def(name)
     choices = {"resources": {"study": {"config": study}}, "loggers": {"steps": {}}}
     with dg.DagsterInstance.from_config(str(home.dagster), _COMMAND_LINE_FILE) as instance:
+        _bury_dead_runs(instance)
         try:
-            job.execute_in_process(instance=instance, partition_key=day, run_config=choices)
+            job.execute_in_process(instance=instance, partition_key=day, run_config=choices, tags=_HERE)
         except dg.DagsterExecutionInterruptedError as error:
             raise KeyboardInterrupt from error
         except dg.DagsterError as error:
@@ -110,6 +115,17 @@ def run_job(name: str, study: dict[str, str | int], home: Home, day: str | None 
     if progress.checks:
         print("  every fact that must hold does", file=sys.stderr)
     return progress
+
+
+def _bury_dead_runs(instance: dg.DagsterInstance) -> None:
+    """End, for Dagster too, earlier runs of the command line that were killed: they would hold their pools for ever.
+
+    The caller holds the home's lock, so no such run is alive.
+    """
+    unfinished = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+    for run in instance.get_runs(dg.RunsFilter(statuses=unfinished, tags=_HERE)):
+        instance.report_run_failed(run, "The process of this run ended without a word; it was killed, or ran dry.")
+        instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
 
 
 @dg.logger(None, description="Hands Dagster's events to whoever launched the run in this process.")

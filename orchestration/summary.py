@@ -3,7 +3,7 @@
 import json
 import shutil
 import sys
-from datetime import date
+from datetime import date, timedelta
 from importlib.metadata import version
 from pathlib import Path
 from typing import TypeAlias
@@ -36,8 +36,11 @@ def summarise(home: Home, as_of: date, seconds: dict[str, float]) -> dict[str, J
         "events": dataset["events"],
         "records": records,
         "tasks": _tasks(_table(home, "labels"), _table(home, "evaluations")),
+        "released": dict(_table(home, "evaluations").filter("is_released").select("task", "model").iter_rows()),
         "skipped": dict(_table(home, "skipped_tasks").select("task", "reason").iter_rows()),
         "seconds": dict(seconds),
+        "scores": scores_of(home, as_of),
+        "warnings": list(_damaged_files(home)),
         "source": source_label(dataset["source_kind"]),
         "as_of": as_of.isoformat(),
         "data_version": dataset["data_version"],
@@ -59,7 +62,7 @@ def summary_lines(home: Home, as_of: date, smallest_cell: int) -> list[str]:
     evaluations, skipped = _table(home, "evaluations"), _table(home, "skipped_tasks")
     is_example = dataset["source_kind"] == "example"
     became = ", ".join(f"{records:,} {outcome}" for outcome, records in _outcomes(home).iter_rows())
-    scores = pl.scan_parquet(home.tables / "risk_scores" / f"{as_of}.parquet").select(pl.len()).collect().item()
+    scores = scores_of(home, as_of)
     return [
         "",
         f"Records: {source_label(dataset['source_kind'])}",
@@ -78,6 +81,12 @@ def summary_lines(home: Home, as_of: date, smallest_cell: int) -> list[str]:
         "Type next:",
         *_next_lines(home, as_of, is_example, bool(evaluations.height), bool(skipped.height)),
     ]
+
+
+def scores_of(home: Home, as_of: date) -> int:
+    """How many risks stand in the table of one real day."""
+    scores = pl.scan_parquet(home.tables / "risk_scores" / f"{as_of}.parquet")
+    return int(scores.select(pl.len()).collect().item())
 
 
 def command_name() -> str:
@@ -120,7 +129,8 @@ def _task_lines(labels: pl.DataFrame, evaluations: pl.DataFrame, smallest_cell: 
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     return [
         *("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines),
-        "AUROC on held-out patients, 95 % interval. * gives the scores; slope is its calibration (1 is right).",
+        "Patients, prediction times and outcomes (events) of all parts; AUROC on held-out patients, 95 % interval.",
+        "* gives the scores, as the best on tuning patients; slope is its calibration on held-out ones (1 is right).",
     ]
 
 
@@ -128,10 +138,20 @@ def _left_out_lines(home: Home) -> list[str]:
     """What was not read: files that hold no FHIR, and records in quarantine with the number of their reasons."""
     left_alone = _table(home, "data_profile").filter(pl.col("finding") == "files_without_fhir")["count"].sum()
     reasons = _table(home, "quarantine")["reason"].n_unique()
-    quarantined = f"quarantined for {reasons:,} different reason{'s' if reasons > 1 else ''}: FROM quarantine"
+    quarantined = f"quarantined for {reasons:,} reason{'s' if reasons > 1 else ''}: FROM quarantine"
     return [
+        *(f"WARNING: {warning}" for warning in _damaged_files(home)),
         *([f"{left_alone:,} other file{'s' if left_alone > 1 else ''} left alone: no FHIR inside"] * (left_alone > 0)),
         *([quarantined] * (reasons > 0)),
+    ]
+
+
+def _damaged_files(home: Home) -> list[str]:
+    """Files of which an unknown number of records is missing, with what to do; a row of the quarantine each."""
+    damaged = _table(home, "quarantine").filter(pl.col("reason").str.starts_with("compressed"))
+    return [
+        f"{file} could not be read to its end ({reason}); what followed is missing here. Copy it again and run again."
+        for file, reason in damaged.select("file", "reason").iter_rows()
     ]
 
 
@@ -151,10 +171,11 @@ def _next_lines(home: Home, as_of: date, is_example: bool, has_evaluations: bool
         *(["skipped_tasks"] if has_skipped else []),
         *(["quarantine"] if _table(home, "quarantine").height else []),
     ]
-    further = "make run FROM=<folder of FHIR records>" if is_example else f"{sequela} score{at_home} --as-of {as_of}"
+    has_scores = scores_of(home, as_of) > 0
     return [
         *(f'  {sequela} sql{at_home} "FROM {table}"' for table in tables),
-        f"  {further}",
+        *(["  make run FROM=<folder of FHIR records>"] if is_example else []),
+        *([f"  {sequela} score{at_home} --as-of {as_of - timedelta(days=7)}"] if has_scores and not is_example else []),
         f"  {sequela} ui{at_home}",
     ]
 

@@ -133,3 +133,9 @@ def shown_name(file: SourceFile, key: Key) -> str:
     if found and file.name == name and found.group(1) in unused_types() | set(load_rules().elements):
         return name
     return label(key.pseudonyms, "file", file.name)
+
+
+def type_in_name(shown: str) -> str | None:
+    """The FHIR type that a file's name states, as `shown_name` gives it; null for a pseudonym."""
+    found = _TYPE_IN_FILE_NAME.fullmatch(shown)
+    return found.group(1) if found else None

@@ -147,12 +147,17 @@ def known_time_never_before_time(study: Study) -> dg.AssetCheckResult:
 def sampled_records_follow_r4(study: Study) -> dg.AssetCheckResult:
     """The first records of each file are valid FHIR R4 by the judgement of fhir.resources; a warning, no more."""
     sample = judge_sample(study.source)
+    commonest = ", ".join(f"{rule} ({count})" for rule, count in sample.rules)
     return dg.AssetCheckResult(
         passed=sample.broken == 0,
+        description=f"{sample.broken} of {sample.judged} sampled records are not valid R4, most often: {commonest}. "
+        "They are read all the same."
+        if sample.broken
+        else None,
         severity=dg.AssetCheckSeverity.WARN,
         metadata={
             "records_judged": sample.judged,
             "records_broken": sample.broken,
-            "commonest": ", ".join(f"{rule} ({count})" for rule, count in sample.rules),
+            "commonest": commonest,
         },
     )

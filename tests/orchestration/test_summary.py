@@ -90,13 +90,23 @@ def test_what_was_left_out_is_told(home):
     write(home, "quarantine", [refused | {"reason": reason} for reason in ("no id", "no id", "no subject")])
     lines = summary_lines(home, DAY, 11)
     assert "3 other files left alone: no FHIR inside" in lines
-    assert "quarantined for 2 different reasons: FROM quarantine" in lines
+    assert "quarantined for 2 reasons: FROM quarantine" in lines
     assert any(line.endswith('"FROM quarantine"') for line in lines)
+
+
+def test_a_file_that_ends_too_early_is_told_loudly(home):
+    refused = {"file": "Condition.ndjson.gz", "offset": 9, "resource_type": "Condition"}
+    write(home, "quarantine", [refused | {"reason": "compressed file ends too early"}])
+    assert any(
+        line.startswith("WARNING: Condition.ndjson.gz") and "Copy it again" in line
+        for line in summary_lines(home, DAY, 11)
+    )
+    assert len(summarise(home, DAY, {})["warnings"]) == 1
 
 
 @pytest.mark.parametrize(
     ("source_kind", "offered", "not_offered"),
-    [("example", "make run FROM=", "--as-of"), ("fhir", "--as-of 2021-04-01", "make run")],
+    [("example", "make run FROM=", "--as-of"), ("fhir", "--as-of 2021-03-25", "make run")],
 )
 def test_what_to_type_next(home, source_kind, offered, not_offered):
     write_dataset(home, source_kind)
