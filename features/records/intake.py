@@ -76,7 +76,7 @@ def _landed(
     running: set[Future[Landed]] = set()
     progress = tqdm(total=len(tasks), desc="reading records", unit="part", disable=None)
     while waiting or running:
-        while waiting and len(running) < helpers:
+        while waiting and len(running) < 2 * helpers:  # one at work and one at hand for each
             running.add(submit(waiting.popleft(), key, buckets, workroom, aliases))
         if waiting:  # this process reads too, all the more while the others are starting
             yield land(waiting.popleft(), key, buckets, workroom, aliases)
