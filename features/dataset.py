@@ -2,21 +2,21 @@
 
 import hashlib
 import json
-import shutil
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
-from tqdm import tqdm
 
 from features.codes import groups_of_codes
 from features.privacy.keys import Key
 from features.privacy.pseudonyms import draw_split
+from features.processes import Spread
 from features.settings import SplitSettings
+from features.shards import write_bucket
 from features.tables import Codes, SubjectSplits, checked
-from features.timelines import MEDS_TYPES, Surroundings, build_bucket, write_shard
+from features.timelines import MEDS_TYPES, Surroundings
 
 STATE = Path("metadata") / "sequela.json"
 
@@ -36,43 +36,29 @@ class Account:
     digest: str
 
 
-def write_dataset(workroom: Path, around: Surroundings, shares: SplitSettings, key: Key) -> Account:
+def write_dataset(
+    workroom: Path, around: Surroundings, shares: SplitSettings, key: Key, buckets: int, spread: Spread
+) -> Account:
     """Sort each bucket into the dataset's files, one a split; a subject lies in one file."""
-    splits = _splits(around.patients, shares, key)
-    outcomes, wordings, counts = [], [], []
+    patients = around.patients.join(_splits(around.patients, shares, key), on="subject_id")
+    pieces = []
+    for folder in sorted((workroom / "rows").iterdir()):
+        own = patients.filter(pl.col("subject_id") % buckets == int(folder.name))
+        pieces.append((folder, workroom / "meds" / "data", replace(around, patients=own)))
+    written = sorted(spread(write_bucket, pieces, "sorting timelines", "bucket"), key=lambda bucket: bucket.number)
+    members = pl.concat([bucket.subjects for bucket in written]).join(patients, on="subject_id")
     findings: Counter[str] = Counter()
-    digest = hashlib.sha256()
-    events_written = 0
-    present = []
-    folders = sorted((workroom / "rows").iterdir())
-    for number, folder in enumerate(tqdm(folders, desc="sorting timelines", unit="bucket", disable=None)):
-        bucket = build_bucket(folder, around)
-        shutil.rmtree(folder)
-        outcomes.append(bucket.outcomes)
-        wordings.append(bucket.wordings)
+    for bucket in written:
         findings.update(bucket.findings)
-        counts.append(
-            bucket.events.group_by("code").agg(
-                events=pl.len().cast(pl.Int64), subjects=pl.col("subject_id").n_unique().cast(pl.Int64)
-            )
-        )
-        present.append(bucket.events.select("subject_id").unique())
-        for split in ("train", "tuning", "held_out"):
-            members = splits.filter(pl.col("split") == split)
-            part = bucket.events.join(members, on="subject_id", how="semi", maintain_order="left")
-            if part.height:
-                path = workroom / "meds" / "data" / split / f"{number}.parquet"
-                write_shard(part, path)
-                digest.update(path.read_bytes())
-                events_written += part.height
-    members = pl.concat(present).join(splits, on="subject_id").sort("subject_id")
     return Account(
-        outcomes=pl.concat(outcomes).group_by("kind", "outcome", "reason").agg(pl.col("records").sum()),
-        codes=_codes(pl.concat(counts), pl.concat(wordings)),
-        splits=checked(members, SubjectSplits),
+        outcomes=pl.concat([bucket.outcomes for bucket in written])
+        .group_by("kind", "outcome", "reason")
+        .agg(pl.col("records").sum()),
+        codes=_codes(pl.concat([bucket.counts for bucket in written]), pl.concat([one.wordings for one in written])),
+        splits=checked(members.select("subject_id", "split").sort("subject_id"), SubjectSplits),
         findings=dict(findings),
-        events=events_written,
-        digest=digest.hexdigest()[:16],
+        events=sum(bucket.events for bucket in written),
+        digest=hashlib.sha256("".join(one for bucket in written for one in bucket.digests).encode()).hexdigest()[:16],
     )
 
 

@@ -21,10 +21,11 @@ from features.observation import last_covered_day
 from features.privacy import vault
 from features.privacy.date_shift import draw_cap_days
 from features.privacy.keys import Key, load_key
+from features.processes import workers
 from features.profile import data_profile
 from features.publishing import alone_in, heal, publish
-from features.records.intake import aliases_of, land_all, shown_name, type_in_name
-from features.records.landing import Landed
+from features.records.intake import land_all, processes_for, shown_name, type_in_name, unambiguous
+from features.records.landing import ALIAS, Landed
 from features.records.medicines import MEDICATION
 from features.records.reading import SourceFile, find_files
 from features.settings import StudySettings
@@ -35,7 +36,7 @@ from features.timelines import Surroundings
 VERSION = "1"  # raise it when the same records would give other timelines; stored datasets are then made anew
 
 _WORKROOM = ".ingest"
-_BUCKET_BYTES = {"plain": 120_000_000, "gzip": 8_000_000, "zstd": 7_000_000}
+_BUCKET_BYTES = {"plain": 60_000_000, "gzip": 4_000_000, "zstd": 3_500_000}
 
 
 @dataclass(frozen=True)
@@ -101,19 +102,26 @@ def _ingest(
     processes: int | None,
 ) -> IngestResult:
     buckets = 1 + int(sum(file.size / _BUCKET_BYTES[file.compression] for file in files))
-    landed = land_all(files, processes, key, buckets, workroom, settings.records)
-    patients = _patients(landed, key)
-    days = {_EPOCH + timedelta(days=day): count for day, count in landed.visit_days.items()}
-    around = Surroundings(
-        patients=patients.select("subject_id", "weeks_us").with_columns(
-            cap_days=pl.Series([draw_cap_days(key.date_shift, one) for one in patients["subject_id"]], dtype=pl.Int64)
-        ),
-        sites=aliases_of(landed, "Organization").select(alias="alias", site_id="name"),
-        medications=_medications(landed),
-        data_end=settings.observation.data_end or _last_day(days),
-        settings=settings.records,
-    )
-    account = write_dataset(workroom, around, settings.splits, key)
+    processes = processes_for(files, processes)
+    with workers(processes) as spread:
+        landed = land_all(files, processes, spread, key, buckets, workroom, settings.records)
+        patients = _patients(landed)
+        days = {_EPOCH + timedelta(days=day): count for day, count in landed.visit_days.items()}
+        around = Surroundings(
+            patients=patients.select("subject_id", "weeks_us").with_columns(
+                cap_days=pl.Series(
+                    [draw_cap_days(key.date_shift, one) for one in patients["subject_id"]], dtype=pl.Int64
+                )
+            ),
+            sites=unambiguous(pl.DataFrame(landed.site_aliases, schema=ALIAS, orient="row")).rename(
+                {"name": "site_id"}
+            ),
+            medications=_medications(landed),
+            data_end=settings.observation.data_end or _last_day(days),
+            longest_visit_days=settings.records.longest_visit_days,
+            longest_stay_days=settings.records.longest_stay_days,
+        )
+        account = write_dataset(workroom, around, settings.splits, key, buckets, spread)
     names = {file.number: shown_name(file, key) for file in files}
     vault.seal(key, patients, workroom / "vault" / "patients.vault")
     vault.seal(
@@ -171,13 +179,9 @@ def _last_day(days: dict[date, int]) -> date:
     return last_covered_day(pl.DataFrame({"day": list(days), "events": list(days.values())}))
 
 
-def _patients(landed: Landed, key: Key) -> pl.DataFrame:
+def _patients(landed: Landed) -> pl.DataFrame:
     """subject_id, patient, weeks_us, seconds_us: one row a patient. Stops when two share a pseudonym."""
-    patients = (
-        pl.DataFrame(landed.patients, schema=vault.PATIENTS, orient="row")
-        .unique(["subject_id", "patient"])
-        .sort("subject_id", "patient")
-    )
+    patients = pl.concat(landed.patients).unique(["subject_id", "patient"]).sort("subject_id", "patient")
     if patients["subject_id"].is_duplicated().any():
         raise SequelaError(
             "Two patients got the same pseudonym with this key, so their records would mix. Choose another key file "

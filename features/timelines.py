@@ -9,14 +9,12 @@ from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from features.meds_codes import BIRTH, DEATH
 from features.privacy.rules import load_rules
 from features.records.events import DISCHARGE_DIAGNOSIS
 from features.records.medicines import MEDICATION
 from features.records.reasons import IN_ERROR
-from features.settings import RecordSettings
 
 OLDER_VERSION = "older version or copy of another record"
 NO_PATIENT = "its patient is not among the records"
@@ -71,7 +69,8 @@ class Surroundings:
     sites: pl.DataFrame
     medications: pl.DataFrame
     data_end: date
-    settings: RecordSettings
+    longest_visit_days: int
+    longest_stay_days: int
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ def build_bucket(folder: Path, around: Surroundings) -> Bucket:
         .agg(events=pl.len().cast(pl.Int64), subjects=pl.col("subject_id").n_unique().cast(pl.Int64))
     )
     events = _with_medicines(_with_sites(events, around.sites), around.medications)
-    events, findings = _with_dates(events, around.settings)
+    events, findings = _with_dates(events, around)
     events = _with_reasons(events, around)
     kept, repeated = _each_fact_once(events.filter(pl.col("reason").is_null()))
     lost = (
@@ -183,7 +182,7 @@ def _with_medicines(events: pl.DataFrame, medications: pl.DataFrame) -> pl.DataF
     )
 
 
-def _with_dates(events: pl.DataFrame, settings: RecordSettings) -> tuple[pl.DataFrame, dict[str, int]]:
+def _with_dates(events: pl.DataFrame, around: Surroundings) -> tuple[pl.DataFrame, dict[str, int]]:
     """Take missing dates from the visit, put known_time right, and drop ends of visits that nobody believes."""
     is_start = pl.col("code").str.starts_with("ENCOUNTER//") & pl.col("code").str.ends_with("//start")
     is_end = pl.col("code").str.starts_with("ENCOUNTER//") & pl.col("code").str.ends_with("//end")
@@ -198,8 +197,8 @@ def _with_dates(events: pl.DataFrame, settings: RecordSettings) -> tuple[pl.Data
         .with_columns(
             is_absurd=pl.col("visit_end") - pl.col("visit_start")
             > pl.when("is_stay")
-            .then(timedelta(days=settings.longest_stay_days))
-            .otherwise(timedelta(days=settings.longest_visit_days)),
+            .then(timedelta(days=around.longest_stay_days))
+            .otherwise(timedelta(days=around.longest_visit_days)),
             is_backwards=pl.col("visit_end") < pl.col("visit_start"),
         )
         .with_columns(has_no_end=(pl.col("is_absurd") | pl.col("is_backwards")).fill_null(value=False))
@@ -314,9 +313,3 @@ def _each_fact_once(events: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     repeats = pl.all_horizontal(pl.col(name).eq_missing(pl.col(name).shift()) for name in fact)
     ordered = ordered.with_columns(is_repeat=repeats & (pl.int_range(pl.len()) > 0))
     return ordered.filter(~pl.col("is_repeat")).drop("is_repeat"), ordered.filter("is_repeat")
-
-
-def write_shard(events: pl.DataFrame, path: Path) -> None:
-    """Write sorted events as one file of the MEDS dataset, with MEDS' own Arrow types."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(events.to_arrow().cast(MEDS_TYPES), path, compression="zstd")

@@ -87,7 +87,7 @@ def patient(record: fhir.Patient, subject: Subject, rows: Rows) -> None:
         rows.note("patients_made_by_synthea")
     for identifier in record.identifier:
         if identifier.value is not None:
-            rows.name_by(f"{identifier.system or ''}|{identifier.value}", "Patient", subject.subject_id)
+            rows.name_patient(f"{identifier.system or ''}|{identifier.value}", subject.subject_id)
 
 
 def encounter(record: fhir.Encounter, _subject: Subject, rows: Rows) -> str | None:

@@ -2,21 +2,17 @@
 
 import os
 import re
-from collections import Counter, deque
-from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import nullcontext
+from collections import Counter
 from pathlib import Path
 
 import polars as pl
-from tqdm import tqdm
 
 from features.errors import SourceError
 from features.privacy.keys import Key
 from features.privacy.pseudonyms import label
 from features.privacy.rules import load_rules
-from features.records.landing import Landed, Task, land, plan_tasks
-from features.records.readers import Submit, readers
+from features.processes import Spread
+from features.records.landing import Landed, land, patient_aliases, plan_tasks
 from features.records.reading import SourceFile
 from features.records.resources import unused_types
 from features.settings import RecordSettings
@@ -25,24 +21,33 @@ _FEW_BYTES = 3_000_000  # compressed or not: below this, starting processes cost
 _TYPE_IN_FILE_NAME = re.compile(r"([A-Za-z]+)(?:[.\-_]\d+)*\.(?:nd)?jsonl?(?:\.gz|\.zst)?")
 
 
+def processes_for(files: list[SourceFile], asked_for: int | None) -> int:
+    """How many processes to work with; few bytes are not worth starting others for."""
+    few = sum(file.size for file in files) < _FEW_BYTES
+    return asked_for or (1 if few else os.cpu_count() or 1)
+
+
 def land_all(
-    files: list[SourceFile], processes: int | None, key: Key, buckets: int, workroom: Path, settings: RecordSettings
+    files: list[SourceFile],
+    processes: int,
+    spread: Spread,
+    key: Key,
+    buckets: int,
+    workroom: Path,
+    settings: RecordSettings,
 ) -> Landed:
     """Read all files; then, knowing all patients, the records that name theirs by an identifier."""
-    few = sum(file.size for file in files) < _FEW_BYTES
-    workers = processes or (1 if few else os.cpu_count() or 1)
-    tasks = plan_tasks(files, workers)
+    tasks = plan_tasks(files, processes)
     total = Landed()
-    helpers = min(workers, len(tasks)) - 1
-    with readers(helpers) if helpers else nullcontext(_no_helper) as submit:
-        for landed in _landed(tasks, helpers, submit, key, buckets, workroom):
+    pieces = [(task, key, buckets, workroom) for task in tasks]
+    for landed in spread(land, pieces, "reading records", "part"):
+        _add(total, landed)
+        _check_shares(total, files, settings, key)
+    if total.deferred:
+        aliases = dict(unambiguous(patient_aliases(workroom)).iter_rows())
+        for landed in spread(land, [(*piece, aliases) for piece in pieces], "reading the deferred", "part"):
             _add(total, landed)
-            _check_shares(total, files, settings, key)
-        if total.deferred:
-            aliases = dict(aliases_of(total, "Patient").select("alias", "name").iter_rows())
-            for landed in _landed(tasks, helpers, submit, key, buckets, workroom, aliases):
-                _add(total, landed)
-        _check_shares(total, files, settings, key, is_last=True)
+    _check_shares(total, files, settings, key, is_last=True)
     if not total.patients:
         raise SourceError(
             f"{total.records_in.total():,} records were read, none of them a Patient. "
@@ -51,41 +56,12 @@ def land_all(
     if {kind for kind, _ in total.ignored} <= {"Organization", "Practitioner", "Location", "Medication"} and (
         not total.visit_days
     ):
+        patients = sum(table.height for table in total.patients)
         raise SourceError(
-            f"Only {len(total.patients):,} Patient records and no visit (Encounter) were found. "
+            f"Only {patients:,} Patient records and no visit (Encounter) were found. "
             "Add the clinical files of the same export (Encounter, Condition, Observation, …) to the folder."
         )
     return total
-
-
-def _no_helper(*_task: object) -> Future[Landed]:
-    raise AssertionError("nothing is handed to helpers when there are none")
-
-
-def _landed(
-    tasks: list[Task],
-    helpers: int,
-    submit: Submit,
-    key: Key,
-    buckets: int,
-    workroom: Path,
-    aliases: dict[int, int] | None = None,
-) -> Iterator[Landed]:
-    """Land tasks here and in the `helpers` other processes behind `submit`; gives their results as they come."""
-    waiting = deque(tasks)
-    running: set[Future[Landed]] = set()
-    progress = tqdm(total=len(tasks), desc="reading records", unit="part", disable=None)
-    while waiting or running:
-        while waiting and len(running) < 2 * helpers:  # one at work and one at hand for each
-            running.add(submit(waiting.popleft(), key, buckets, workroom, aliases))
-        if waiting:  # this process reads too, all the more while the others are starting
-            yield land(waiting.popleft(), key, buckets, workroom, aliases)
-            progress.update()
-        done, running = wait(running, timeout=0 if waiting else None, return_when=FIRST_COMPLETED)
-        for future in done:
-            yield future.result()
-            progress.update()
-    progress.close()
 
 
 def _add(total: Landed, landed: Landed) -> None:
@@ -95,7 +71,7 @@ def _add(total: Landed, landed: Landed) -> None:
     total.deferred += landed.deferred
     total.findings.update(landed.findings)
     total.visit_days.update(landed.visit_days)
-    total.aliases.extend(landed.aliases)
+    total.site_aliases.extend(landed.site_aliases)
     total.medications.extend(landed.medications)
     total.patients.extend(landed.patients)
 
@@ -119,11 +95,10 @@ def _check_shares(
             )
 
 
-def aliases_of(landed: Landed, kind: str) -> pl.DataFrame:
+def unambiguous(aliases: pl.DataFrame) -> pl.DataFrame:
     """alias, name: pseudonyms of identifiers and of the ids they stand for; ambiguous ones are left out."""
-    schema = {"kind": pl.String, "alias": pl.Int64, "name": pl.Int64}
-    aliases = pl.DataFrame(landed.aliases, schema=schema, orient="row").filter(pl.col("kind") == kind).unique()
-    return aliases.filter(~pl.col("alias").is_duplicated()).select("alias", "name").sort("alias")
+    aliases = aliases.unique()
+    return aliases.filter(~pl.col("alias").is_duplicated()).sort("alias")
 
 
 def shown_name(file: SourceFile, key: Key) -> str:

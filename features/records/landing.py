@@ -8,23 +8,28 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
 import polars as pl
 
 from features.privacy import vault
 from features.privacy.keys import Key
 from features.privacy.rules import load_rules
+from features.records.blocks import Block, Refused
 from features.records.events import read_record, subject_reference
 from features.records.frames import frames_of
-from features.records.plain_observations import add_plain_observations
-from features.records.reading import Block, Refused, SourceFile, read_records
+from features.records.plain_records import add_plain_records
+from features.records.reading import SourceFile, read_records
 from features.records.references import identifier_in
-from features.records.resources import Resource, Struct
+from features.records.resources import Resource, unused_types
 from features.records.rows import Deferred, Rows, Unreadable
 
 _BYTES_HELD = 48_000_000  # of text, after which rows go to disk; bounds a process's memory
 _LARGE_BYTES = {"plain": 16_000_000, "gzip": 1_000_000, "zstd": 1_000_000}
 _MOST_PARTS = 8  # every part decompresses the whole file, which is cheap beside reading it, but not free
 _BATCH_BYTES = {"plain": 32_000_000, "gzip": 2_000_000, "zstd": 2_000_000}
+
+_ALIASES = "aliases"
+ALIAS = {"alias": pl.Int64, "name": pl.Int64}
 
 NOT_USED = "resource type not used"
 
@@ -49,9 +54,9 @@ class Landed:
     deferred: int = 0
     findings: Counter[str] = field(default_factory=Counter)
     visit_days: Counter[int] = field(default_factory=Counter)
-    aliases: list[tuple[str, int, int]] = field(default_factory=list)
+    site_aliases: list[tuple[int, int]] = field(default_factory=list)  # pseudonyms of an identifier and of the id
     medications: list[tuple[int, str]] = field(default_factory=list)
-    patients: list[tuple[int, str, int, int]] = field(default_factory=list)
+    patients: list[pl.DataFrame] = field(default_factory=list)  # the columns of vault.PATIENTS
 
 
 def plan_tasks(files: list[SourceFile], processes: int) -> list[Task]:
@@ -109,49 +114,62 @@ def _land(task: Task, key: Key, buckets: int, folder: Path, aliases: dict[int, i
 def _read_block(block: Block, rows: Rows, landed: Landed) -> None:
     """Read a block's records into `rows`. A second round, with aliases, reads only what the first deferred."""
     is_second_round = rows.aliases is not None
+    if block.names or rows.names:
+        rows.forget_references()
     rows.names = block.names
-    every = zip(block.positions, block.resources, strict=True)
-    left = every if is_second_round else add_plain_observations(block.resources, block.positions, rows)
-    for position, resource in left:
-        if is_second_round and not _was_deferred(resource):
-            continue
-        if not isinstance(resource, Resource):
-            landed.ignored[type(resource).__name__, NOT_USED] += 1
-            continue
-        try:
-            reason = read_record(resource, position, rows)
-        except Deferred:
-            landed.deferred += 1
-        except Unreadable as problem:
-            refused = Refused(block.byte_of(position), type(resource).__name__, str(problem))
-            landed.refused.append((rows.file, refused))
-        else:
-            if reason is not None:
-                landed.ignored[type(resource).__name__, reason] += 1
     if not is_second_round:
         landed.refused.extend((rows.file, refused) for refused in block.refused)
-        landed.records_in[rows.file] += len(block.resources) + len(block.refused)
+        landed.records_in[rows.file] += len(block.records) + len(block.refused)
+    left = range(len(block.records)) if is_second_round else add_plain_records(block.records, block.positions, rows)
+    for number in left:
+        kind = type(block.records[number]).__name__
+        if kind in unused_types():
+            if not is_second_round:
+                landed.ignored[kind, NOT_USED] += 1
+            continue
+        try:
+            resource = block.whole(number)
+            if is_second_round and not _was_deferred(resource):
+                continue
+            reason = read_record(resource, block.positions[number], rows)
+        except Deferred:
+            landed.deferred += 1
+        except (Unreadable, msgspec.MsgspecError) as problem:
+            if not is_second_round or isinstance(problem, Unreadable):
+                landed.refused.append((rows.file, block.refusal(number, problem)))
+        else:
+            if reason is not None:
+                landed.ignored[kind, reason] += 1
 
 
-def _was_deferred(resource: Struct) -> bool:
-    if not isinstance(resource, Resource):
-        return False
+def _was_deferred(resource: Resource) -> bool:
     reference = subject_reference(resource, type(resource).__name__)
     return reference is not None and identifier_in(reference.reference or "") is not None
 
 
+def patient_aliases(folder: Path) -> pl.DataFrame:
+    """alias, name: pseudonyms of patients' identifiers and ids, as `land` wrote them below `folder`."""
+    files = sorted((folder / _ALIASES).glob("*.arrow"))
+    return pl.concat([pl.read_ipc(file) for file in files]) if files else pl.DataFrame(schema=ALIAS)
+
+
 def _flush(rows: Rows, landed: Landed, buckets: int, folder: Path, name: str) -> None:
     landed.visit_days.update(rows.visit_days)
-    landed.aliases.extend(rows.found_aliases)
+    landed.site_aliases.extend(rows.site_aliases)
     landed.medications.extend(rows.medications)
-    landed.patients.extend(rows.patients)
+    if rows.patients:
+        landed.patients.append(pl.DataFrame(rows.patients, schema=vault.PATIENTS, orient="row"))
+    if rows.patient_aliases:
+        path = folder / _ALIASES / f"{name}.arrow"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pl.DataFrame(rows.patient_aliases, schema=ALIAS, orient="row").write_ipc(path)
     if not rows.records:
         landed.findings.update(rows.findings)
         return
     records, events = frames_of(rows)
     vault.seal(
         rows.key,
-        records.select("record_id", resource_type="kind", resource="resource").unique("record_id"),
+        records.select("record_id", resource_type="kind", resource="resource"),
         folder / "vault" / f"records-{name}.vault",
     )
     landed.findings.update(rows.findings)

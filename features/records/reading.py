@@ -1,29 +1,24 @@
-"""From files to typed resources: bundles of any kind and NDJSON, plain, gzip or zstd, told apart by content."""
+"""From files to blocks of records: bundles of any kind and NDJSON, plain, gzip or zstd, told apart by content."""
 
 import contextlib
 import re
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache, reduce
-from operator import or_
 from pathlib import Path
-from types import GenericAlias, MappingProxyType
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import msgspec
 import zstandard
 from isal import isal_zlib
 
 from features.errors import SourceError
-from features.privacy.rules import load_rules, only_allowed
-from features.records.quarantine import reason_for, resource_type_in
-from features.records.resources import RESOURCES, Resource, Struct, unused_types
+from features.privacy.rules import load_rules
+from features.records.blocks import Block, Refused, block_of_document, blocks_of_lines
 
 BLOCK_BYTES = 300_000  # decompressed; few enough that a block's records stay in the processor's cache
 _CHUNK_BYTES = 1 << 15
 _SNIFF_BYTES = 1 << 16
-_LINE = re.compile(rb"[^\n]+")
 _FHIR_NAME = re.compile(rf"(?:{'|'.join(sorted({'Bundle', *load_rules().elements}))})\b.*json", re.IGNORECASE)
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
@@ -41,58 +36,6 @@ class SourceFile:
     size: int
     compression: Literal["plain", "gzip", "zstd"]
     shape: Literal["lines", "document"]
-
-
-class Refused(NamedTuple):
-    """A record that could not be read: where, of which type, why."""
-
-    offset: int
-    resource_type: str | None
-    reason: str
-
-
-class Block(NamedTuple):
-    """Records read together, their positions, and the refused ones.
-
-    Positions tell records of a file apart and rise with their place; `byte_of` gives the byte itself. `names` are the
-    full URLs of their bundle that differ from `Type/id`. `text` is what they were read from, `start` where it starts.
-    """
-
-    resources: Sequence[Struct]
-    positions: Sequence[int]
-    refused: Sequence[Refused] = ()
-    names: Mapping[str, str] = MappingProxyType({})
-    start: int = 0
-    text: bytes = b""
-
-    def byte_of(self, position: int) -> int:
-        """The byte in the file at which the record at `position` starts. Slow: for the few that are refused."""
-        if not self.text or not isinstance(self.positions, range):
-            return position
-        number = position - self.positions.start
-        if _is_bundle(self.text):
-            entries = msgspec.json.decode(self.text, type=RawBundle).entry
-            raw = [bytes(entry.resource) for entry in entries if bytes(entry.resource)]
-            reached = 0
-            for resource in raw[: number + 1]:
-                found = self.text.find(resource, reached)
-                reached = found + 1
-            return self.start + found
-        starts = [found.start() for found in _LINE.finditer(self.text) if found.group().strip()]
-        return self.start + starts[number]
-
-
-class Entry(Struct):
-    """An entry of a bundle as it stands, for bundles with a record that cannot be read."""
-
-    fullUrl: str | None = None
-    resource: msgspec.Raw = msgspec.Raw()
-
-
-class RawBundle(Struct):
-    """A bundle with its resources unread."""
-
-    entry: tuple[Entry, ...] = ()
 
 
 class _Damaged(Exception):
@@ -211,7 +154,7 @@ def read_records(file: SourceFile, part: int = 0, parts: int = 1) -> Iterator[tu
         return
     for number, (offset, text, damage) in enumerate(_stretches(file)):
         if number % parts == part:
-            yield len(text), _decode_lines(offset, text, damage)
+            yield len(text), blocks_of_lines(offset, text, damage)
 
 
 def _stretches(file: SourceFile) -> Iterator[tuple[int, bytes, str]]:
@@ -237,108 +180,4 @@ def _read_document(file: SourceFile) -> Block:
         content = b"".join(_decompressed(file.path, file.compression)).removeprefix(_BYTE_ORDER_MARK)
     except _Damaged as error:
         return Block((), (), [Refused(0, None, str(error))])
-    return _decode_one(0, content)
-
-
-@cache
-def _decoder() -> msgspec.json.Decoder:
-    """Reads any resource or bundle; elements that the allow-list does not name stay unread."""
-    rules = load_rules()
-    unused = [
-        msgspec.defstruct(name, [], bases=(Struct,), tag_field="resourceType", tag=name, gc=False)
-        for name in sorted(unused_types())
-    ]
-    resources = tuple(only_allowed(resource, rules) for resource in RESOURCES)
-    any_resource = reduce(or_, (*resources, *unused))
-    entry = msgspec.defstruct(
-        "BundleEntry", [("fullUrl", str | None, None), ("resource", any_resource | None, None)], gc=False
-    )
-    bundle = msgspec.defstruct(
-        "Bundle",
-        [("entry", GenericAlias(tuple, (entry, ...)), ())],
-        tag_field="resourceType",
-        tag="Bundle",
-        gc=False,
-    )
-    return msgspec.json.Decoder(any_resource | bundle)
-
-
-def _decode_lines(offset: int, text: bytes, damage: str) -> Iterator[Block]:
-    if damage:
-        yield Block((), (), [Refused(offset + len(text), None, damage)])
-    try:
-        resources = _decoder().decode_lines(text)
-    except msgspec.MsgspecError:
-        for line in text.split(b"\n"):
-            if line.strip():
-                yield _decode_one(offset, line)
-            offset += len(line) + 1
-        return
-    if any(type(resource).__name__ == "Bundle" for resource in resources):
-        # Bundles, one a line: each is read again by itself, for the byte at which it starts.
-        for found in _LINE.finditer(text):
-            if found.group().strip():
-                yield _decode_one(offset + found.start(), found.group())
-    else:
-        yield Block(resources, range(offset, offset + len(resources)), start=offset, text=text)
-
-
-def _decode_one(offset: int, text: bytes) -> Block:
-    """The records in one JSON document; of a bundle with a bad record, all the others."""
-    try:
-        return _unwrapped(offset, _decoder().decode(text))._replace(start=offset, text=text)
-    except msgspec.MsgspecError as error:
-        if not _is_bundle(text):
-            return Block((), (), [Refused(offset, resource_type_in(text), reason_for(error, text))])
-        try:
-            bundle = msgspec.json.decode(text, type=RawBundle)
-        except msgspec.MsgspecError:
-            return Block((), (), [Refused(offset, None, "a bundle with " + reason_for(error, text))])
-        return _decode_entries(offset, text, bundle)
-
-
-def _is_bundle(text: bytes) -> bool:
-    """Whether a document says that it is a Bundle, before any entry."""
-    return b'"Bundle"' in text[:_SNIFF_BYTES].split(b'"entry"', 1)[0]
-
-
-def _decode_entries(offset: int, text: bytes, bundle: RawBundle) -> Block:
-    resources, positions, refused = [], [], []
-    names: dict[str, str] = {}
-    reached = 0
-    for entry in bundle.entry:
-        raw = bytes(entry.resource)
-        if not raw:
-            continue
-        reached = max(text.find(raw, reached), reached)
-        try:
-            resource = _decoder().decode(raw)
-        except msgspec.MsgspecError as error:
-            refused.append(Refused(offset + reached, resource_type_in(raw), reason_for(error, raw)))
-        else:
-            _name(entry.fullUrl, resource, names)
-            resources.append(resource)
-            positions.append(offset + reached)
-    return Block(resources, positions, refused, names)
-
-
-def _unwrapped(offset: int, resource: Struct) -> Block:
-    if type(resource).__name__ != "Bundle":
-        return Block((resource,), (offset,))
-    names: dict[str, str] = {}
-    entries = [entry for entry in resource.entry if entry.resource is not None]  # type: ignore[attr-defined]
-    for entry in entries:
-        _name(entry.fullUrl, entry.resource, names)
-    resources = [entry.resource for entry in entries]
-    return Block(resources, range(offset, offset + len(resources)), (), names)
-
-
-def _name(full_url: str | None, resource: Struct, names: dict[str, str]) -> None:
-    """Note a full URL that is not the resource's id; a resource without an id takes it from there."""
-    if full_url is None or not full_url.startswith("urn:") or not isinstance(resource, Resource):
-        return
-    last = full_url.split(":", 2)[-1]
-    if resource.id is None:
-        resource.id = last
-    elif last != resource.id:
-        names[full_url] = f"{type(resource).__name__}/{resource.id}"
+    return block_of_document(0, content)

@@ -56,10 +56,6 @@ class Meta(Struct):
     versionId: str | None = None
     lastUpdated: str | None = None
 
-    def says_nothing(self) -> bool:
-        """Whether there is no version to tell apart."""
-        return self.versionId is None and self.lastUpdated is None
-
 
 class Identifier(Struct):
     """A business identifier; read only to resolve conditional references."""

@@ -3,6 +3,7 @@
 A task (one file, or a part of one) fills a `Rows`; `features.records.frames` hands the result over as tables.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ from features.records.references import identifier_in, kind_and_id
 from features.records.resources import CodeableConcept, Coding, Meta, Reference
 from features.records.times import Moment, read_moment
 
-_CACHE_LIMIT = 200_000  # entries; keeps memory flat however many patients a file holds
+CACHE_LIMIT = 200_000  # entries; keeps memory flat however many patients a file holds
 
 
 class Unreadable(Exception):
@@ -40,7 +41,8 @@ class Rows:
         self.key = key
         self.rules = rules
         self.aliases = aliases
-        self.found_aliases: list[tuple[str, int, int]] = []  # (kind, pseudonym of identifier, pseudonym of id)
+        self.patient_aliases: list[tuple[int, int]] = []  # pseudonyms of an identifier and of the id it stands for
+        self.site_aliases: list[tuple[int, int]] = []
         self.medications: list[tuple[int, str]] = []  # (pseudonym, code)
         self.patients: list[tuple[int, str, int, int]] = []  # (subject_id, id, weeks, seconds)
         self.findings: dict[str, int] = {}
@@ -60,7 +62,9 @@ class Rows:
         self.subjects: dict[str, Subject] = {}
         self.visits: dict[str, int] = {}
         self.moments: dict[str, Moment] = {}
-        self.measures: dict[tuple[int, str | None], int] = {}  # (concept, unit as written) -> row of the measures
+        self.measures: dict[tuple[int, str | None, str | None], int] = {}  # (concept, unit as written, answer) -> row
+        self.contexts: dict[tuple[str, int, bool, int | None], int] = {}  # (kind, file, is_retired, site_id) -> row
+        self.parts: defaultdict[str, dict] = defaultdict(dict)  # text of a part -> its meaning; of plain_records
         self.hashers: dict[str, Hasher] = {}
         self.file = 0  # number of the file in hand
         self.names: Mapping[str, str] = {}  # fullUrl -> Type/id, for the bundle in hand where the two differ
@@ -69,10 +73,14 @@ class Rows:
 
     def pseudonym(self, kind: str, identifier: str) -> int:
         """A pseudonym of `features.privacy.pseudonyms`, for a kind that comes often."""
+        return finish_pseudonym(self.hasher(kind), identifier)
+
+    def hasher(self, kind: str) -> Hasher:
+        """What pseudonyms of a kind begin with."""
         hasher = self.hashers.get(kind)
         if hasher is None:
             hasher = self.hashers[kind] = prefix_hasher(self.key.pseudonyms, kind)
-        return finish_pseudonym(hasher, identifier)
+        return hasher
 
     def begin(self, record_id: int, subject: Subject) -> None:
         """Start a record about `subject`; events added from here on belong to it."""
@@ -84,28 +92,34 @@ class Rows:
 
     def finish(self, kind: str, resource: str, position: int, meta: Meta | None, *, is_retired: bool) -> None:
         """Keep the record in hand with its events. A retired one withdraws all versions of itself."""
-        time, number = (0, 0) if meta is None or meta.says_nothing() else self._version(meta)
+        time, number = (0, 0) if meta is None else self.version(meta, self._seconds)
         subject_id, weeks, seconds = self._subject
+        context = self.context(kind, is_retired=is_retired, site_id=self._site_id)
         self.records.append(
             (
                 self._record_id,
                 subject_id,
-                kind,
-                self.file,
+                weeks + seconds,
+                context,
                 position,
                 time,
                 number,
-                is_retired,
                 resource,
-                weeks + seconds,
                 self._encounter_id,
-                self._site_id,
             )
         )
 
-    def _version(self, meta: Meta) -> tuple[int, int]:
-        number = meta.versionId or "0"
-        return self.latest(meta.lastUpdated) or 0, (int(number) if number.isdecimal() else 0)
+    def context(self, kind: str, *, is_retired: bool, site_id: int | None = None) -> int:
+        """The number, in this task, of what many records of a file share."""
+        return self.contexts.setdefault((kind, self.file, is_retired, site_id), len(self.contexts))
+
+    def version(self, meta: Meta, seconds: int) -> tuple[int, int]:
+        """When a version was written, ready for the move of a subject with these `seconds`, and its number."""
+        number = int(meta.versionId) if meta.versionId is not None and meta.versionId.isdecimal() else 0
+        if meta.lastUpdated is None:
+            return 0, number
+        _, last, has_time = self.moment(meta.lastUpdated)
+        return last if has_time else last - seconds, number
 
     def count(self) -> int:
         """How many events there are; `cut_back` returns to it when a record turns out to give none."""
@@ -130,15 +144,22 @@ class Rows:
         text: str | None = None,
     ) -> None:
         """Add an event to the record in hand; times as `earliest` and `latest` give them."""
-        self.events.append((len(self.records), self.measure(concept, unit), time, known, number, text))
+        self.events.append((len(self.records), self.measure(concept, unit, text), time, known, number))
 
-    def measure(self, concept: int, unit: str | None) -> int:
-        """The number, in this task, of a concept with a unit as written; null for what has none."""
-        return self.measures.setdefault((concept, unit), len(self.measures))
+    def measure(self, concept: int, unit: str | None, answer: str | None = None) -> int:
+        """The number, in this task, of a concept with a unit as written, or with a coded answer."""
+        return self.measures.setdefault((concept, unit, answer), len(self.measures))
 
     def note(self, finding: str, count: int = 1) -> None:
         """Count an oddity for the data profile."""
         self.findings[finding] = self.findings.get(finding, 0) + count
+
+    def forget_references(self) -> None:
+        """Forget what references mean, as one bundle may call another thing by the same name."""
+        self.subjects.clear()
+        self.visits.clear()
+        for part in ("subject", "visit", "site"):
+            self.parts[part].clear()
 
     # Names and dates, as they leave ------------------------------------------------------------------------------
 
@@ -149,7 +170,7 @@ class Rows:
         text = reference.reference
         found = self.subjects.get(text)
         if found is None:
-            if len(self.subjects) > _CACHE_LIMIT:
+            if len(self.subjects) > CACHE_LIMIT:
                 self.subjects.clear()
             found = self.subjects[text] = self.subject(self._subject_id_of(text))
         return found
@@ -181,15 +202,14 @@ class Rows:
         """Resource type and id that a reference means, inside the bundle in hand or outside it."""
         return kind_and_id(self.names.get(reference, reference))
 
-    def name_by(self, identifier: str, kind: str, pseudonym_of_id: int) -> None:
-        """Remember that `identifier` (`system|value`) is another name of a patient or site."""
-        self.found_aliases.append(
-            (kind, pseudonym(self.key.pseudonyms, f"{kind} identifier", identifier), pseudonym_of_id)
-        )
+    def name_patient(self, identifier: str, subject_id: int) -> None:
+        """Remember that `identifier` (`system|value`) is another name of a patient."""
+        self.patient_aliases.append((pseudonym(self.key.pseudonyms, "Patient identifier", identifier), subject_id))
 
     def name_site(self, identifier: str, site: str) -> None:
         """Remember that `identifier` is another name of an organisation."""
-        self.name_by(identifier, "Organization", pseudonym(self.key.pseudonyms, "Organization", site))
+        alias = pseudonym(self.key.pseudonyms, "Organization identifier", identifier)
+        self.site_aliases.append((alias, pseudonym(self.key.pseudonyms, "Organization", site)))
 
     def medication_id(self, reference: str) -> int:
         """Pseudonym of a Medication resource."""
@@ -227,7 +247,7 @@ class Rows:
             if identifier_in(text) is not None:
                 self.note("visit_named_by_identifier")
                 return None
-            if len(self.visits) > _CACHE_LIMIT:
+            if len(self.visits) > CACHE_LIMIT:
                 self.visits.clear()
             found = self.visits[text] = self.pseudonym("Encounter", self.place_of(text)[1])
         return found
@@ -248,7 +268,7 @@ class Rows:
             found = read_moment(text)
             if found is None:
                 raise Unreadable("a date that is not a FHIR date")
-            if len(self.moments) > _CACHE_LIMIT:
+            if len(self.moments) > CACHE_LIMIT:
                 self.moments.clear()
             self.moments[text] = found
         return found

@@ -19,6 +19,9 @@ class Moment(NamedTuple):
     has_time: bool
 
 
+_new = tuple.__new__
+
+
 def read_moment(text: str) -> Moment | None:
     """Read a FHIR date, dateTime or instant; None when it is none.
 
@@ -32,7 +35,7 @@ def read_moment(text: str) -> Moment | None:
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)
         microseconds = (moment - _EPOCH) // _MICROSECOND
-        return Moment(microseconds, microseconds, has_time=True)
+        return _new(Moment, (microseconds, microseconds, True))  # several times as fast as Moment(...)
     parts = _FHIR_TIME.fullmatch(text)
     if parts is None:
         return None

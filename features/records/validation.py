@@ -8,8 +8,9 @@ from pathlib import Path
 
 import msgspec
 
+from features.records.blocks import RawBundle
 from features.records.quarantine import broken_r4_rules, resource_type_in
-from features.records.reading import RawBundle, SourceFile, find_files, raw_text
+from features.records.reading import SourceFile, find_files, raw_text
 
 _RECORDS_OF_A_FILE = 5
 _MOST_RECORDS = 300

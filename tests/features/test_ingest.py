@@ -12,8 +12,8 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
-from features import dataset, publishing
 from features import ingest as ingest_module
+from features import publishing, shards
 from features.errors import KeyFileError, SequelaError, SourceError
 from features.home import Home
 from features.ingest import events_of, ingest
@@ -201,7 +201,7 @@ def test_another_key_is_refused_and_nothing_changes(records, tmp_path, key_file)
 
 
 @pytest.mark.parametrize(
-    ("module", "step"), [(dataset, "build_bucket"), (ingest_module, "data_profile"), (ingest_module, "write_metadata")]
+    ("module", "step"), [(shards, "build_bucket"), (ingest_module, "data_profile"), (ingest_module, "write_metadata")]
 )
 def test_a_run_that_dies_half_way_leaves_the_last_state_and_no_litter(records, tmp_path, monkeypatch, module, step):
     source = tmp_path / "source"
