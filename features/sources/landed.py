@@ -1,0 +1,136 @@
+"""What every source leaves behind: a folder of FHIR R4 files and a manifest that says what, when and from where.
+
+A source writes into a folder beside its place and moves it in whole (`landing`), so a failed or killed one leaves the
+last good state. Everything after the landing reads the folder alike, whichever source filled it.
+"""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from features.errors import SourceError
+
+MANIFEST = "manifest.json"
+_BUILDING = ".landing"
+_SET_ASIDE = ".landed.before"
+
+
+class LandedFile(msgspec.Struct, frozen=True):
+    """One file of FHIR resources: its size and sha256 as it lies there, and a digest of what it says.
+
+    `content` does not depend on the order of the lines nor on how they are spread over files: see `content_digest`.
+    """
+
+    name: str
+    resource_type: str
+    resources: int
+    size: int
+    sha256: str
+    content: str
+
+
+class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a source landed.
+
+    `kind` is "simulated", "synthea" or "fhir_server". `origin` says in words where the records come from, never with a
+    credential. `made_at` is UTC, ISO 8601; `covers_until` the last moment that the records know of, as the source
+    states it. `deleted` are files of Bundles whose DELETE entries name resources that no longer exist.
+    """
+
+    kind: str
+    origin: str
+    made_at: str
+    files: tuple[LandedFile, ...]
+    covers_until: str | None = None
+    since: str | None = None
+    deleted: tuple[LandedFile, ...] = ()
+    parameters: dict[str, str | int] = {}
+
+    def content(self, resource_type: str | None = None) -> str:
+        """A digest of all that was landed (of one type, when given), independent of order and of file borders."""
+        return sum_of_digests(
+            file.content for file in self.files if resource_type is None or file.resource_type == resource_type
+        )
+
+
+def content_digest(lines: Iterable[bytes]) -> str:
+    """The sum, modulo 2**128, of a digest of each line: the same lines in any order and any files give the same."""
+    total = sum(int.from_bytes(hashlib.blake2b(line.strip(), digest_size=16).digest()) for line in lines)
+    return f"{total % (1 << 128):032x}"
+
+
+def sum_of_digests(digests: Iterable[str]) -> str:
+    """The digest of several files together, from theirs."""
+    return f"{sum(int(digest, 16) for digest in digests) % (1 << 128):032x}"
+
+
+def landed_file(path: Path, resource_type: str) -> LandedFile:
+    """Describe an NDJSON file that a source has written (plain text)."""
+    sha256 = hashlib.sha256()
+    resources = 0
+    with path.open("rb") as file:
+
+        def lines() -> Iterator[bytes]:
+            nonlocal resources
+            for line in file:
+                sha256.update(line)
+                if line.strip():
+                    resources += 1
+                    yield line
+
+        content = content_digest(lines())
+    return LandedFile(path.name, resource_type, resources, path.stat().st_size, sha256.hexdigest(), content)
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """The manifest of a landed folder; None for a folder that no source of ours filled.
+
+    Raises SourceError when there is one but it cannot be understood.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        return None
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Manifest)
+    except msgspec.ValidationError:
+        return None  # another tool's manifest.json
+    except msgspec.DecodeError as error:
+        raise SourceError(f"{path} is damaged ({error}). Land the records again, or remove the folder.") from error
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest, whole or not at all."""
+    building = folder / f".{MANIFEST}"
+    building.write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2))
+    building.replace(folder / MANIFEST)
+
+
+@contextmanager
+def landing(place: Path) -> Iterator[Path]:
+    """An empty folder to land in; moved to `place` when the block ends well, removed when it does not.
+
+    What lay at `place` before is replaced only then.
+    """
+    place.parent.mkdir(parents=True, exist_ok=True)
+    building = place.with_name(f"{_BUILDING}-{place.name}")
+    aside = place.with_name(f"{_SET_ASIDE}-{place.name}")
+    if aside.exists() and not place.exists():  # killed between the two moves below
+        os.replace(aside, place)
+    for litter in (building, aside):
+        shutil.rmtree(litter, ignore_errors=True)
+    building.mkdir(mode=0o700)
+    try:
+        yield building
+        if place.exists():
+            os.replace(place, aside)
+        os.replace(building, place)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+        if not place.exists() and aside.exists():
+            os.replace(aside, place)
+        shutil.rmtree(aside, ignore_errors=True)
