@@ -31,9 +31,13 @@ def main() -> int:
         ages = f"{cell.ages[0]}-{cell.ages[1] - 1}"
         ratio = cell.simulated / cell.published if cell.published else float("nan")
         mark = "" if cell.is_within else "  <-"
-        print(f"{cell.target['name'][:52]:54}{cell.sex:7}{ages:8}{cell.published:9.2f}{cell.simulated:9.2f}{ratio:7.2f} {cell.target['tag']:3} {cell.count:6}{mark}")
+        print(
+            f"{cell.target['name'][:52]:54}{cell.sex:7}{ages:8}{cell.published:9.2f}{cell.simulated:9.2f}{ratio:7.2f} {cell.target['tag']:3} {cell.count:6}{mark}"
+        )
     hard = [c for c in cells if c.target["tag"] in "vc"]
-    print(f"{sum(c.is_within for c in hard)} of {len(hard)} verified figures within; of all {sum(c.is_within for c in cells)} of {len(cells)}")
+    print(
+        f"{sum(c.is_within for c in hard)} of {len(hard)} verified figures within; of all {sum(c.is_within for c in cells)} of {len(cells)}"
+    )
     return 0
 
 

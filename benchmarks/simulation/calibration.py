@@ -131,7 +131,7 @@ def correct(cells: list[Cell], solved: dict) -> dict:
     solved = {"rates": dict(solved.get("rates", {})), "means": dict(solved.get("means", {}))}
     by_goal: dict[str, list[Cell]] = {}
     for cell in cells:
-        for goal in (cell.target["solve"].split(" rates.") if "solve" in cell.target else []):
+        for goal in cell.target["solve"].split(" rates.") if "solve" in cell.target else []:
             by_goal.setdefault(goal.removeprefix("rates.").removeprefix("means."), []).append(cell)
     for goal, those in by_goal.items():
         kind = "means" if "means." in those[0].target["solve"] else "rates"

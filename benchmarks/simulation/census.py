@@ -88,7 +88,9 @@ def _survey(world: World, month: int, people: People, who: np.ndarray, rng: np.r
             one = errors[name]
             noise = rng.standard_normal(len(there)).astype(np.float32)
             # A survey reads blood pressure three times.
-            columns[f"measured_{name}"] = measured_level(people.level[i, there], noise * (0.6 if name in ("sbp", "dbp") else 1), one)
+            columns[f"measured_{name}"] = measured_level(
+                people.level[i, there], noise * (0.6 if name in ("sbp", "dbp") else 1), one
+            )
     columns |= {f"has_{name}": people.has[i, there] for i, name in enumerate(world.conditions)}
     columns |= {f"known_{name}": people.known[i, there] for i, name in enumerate(world.conditions)}
     columns |= {f"on_{name}": people.on[i, there] for i, name in enumerate(world.drugs)}
@@ -99,17 +101,25 @@ def _survey(world: World, month: int, people: People, who: np.ndarray, rng: np.r
 def _count_events(block: _Block, world: World, month: int, people: People, happened: Month, who, had) -> None:
     band, sex = band_of(people.age), people.is_male
     was_there = (happened.died_of >= 0) | (people.alive & (people.here | happened.moved))
-    if happened.stays is not None:
-        was_there[happened.stay_of] = True
+    for stay_of, _ in happened.stays:
+        was_there[stay_of] = True
     if month < FIRST_SURVEY - 12:
         was_there[:] = False
     for b in range(7):
         for s in range(2):
             count = int((was_there & (band == b) & (sex == s)).sum())
             block.years[b, s] = block.years.get((b, s), 0.0) + count / 12
-    events: list[tuple[str, np.ndarray]] = [("visit", happened.visit), ("emergency", happened.emergency), ("move", happened.moved)]
+    events: list[tuple[str, np.ndarray]] = [
+        ("visit", happened.visit),
+        ("emergency", happened.emergency),
+        ("move", happened.moved),
+    ]
     events += [(f"death of {cause}", happened.died_of == i) for i, cause in enumerate(world.causes)]
     events += [(f"stay of {kind}", happened.stay == i) for i, kind in enumerate(world.stays)]
+    if len(happened.stays) > 1:
+        again = np.zeros(len(who), bool)
+        again[happened.stays[1][0]] = True
+        events.append(("stay of who returned", again))
     events += [(f"order of {name}", happened.ordered[i]) for i, name in enumerate(world.orders)]
     events += [(f"found {name}", happened.found[i]) for i, name in enumerate(world.conditions)]
     if had is not None:
@@ -120,20 +130,20 @@ def _count_events(block: _Block, world: World, month: int, people: People, happe
             new[known_before:] = False
             events.append((f"onset of {name}", new))
     died_in_stay = np.zeros(len(who), bool)
-    if happened.stays is not None:
-        died_in_stay[happened.stay_of[happened.stays.died]] = True
-        stays = happened.stays
+    for turn, (stay_of, stays) in enumerate(happened.stays):
+        died_in_stay[stay_of[stays.died]] = True
         block.stays.append(
             pl.DataFrame(
                 {
-                    "person": who[happened.stay_of],
-                    "month": np.full(len(stays.kind), month),
+                    "person": who[stay_of],
+                    "month": np.full(len(stay_of), month),
+                    "turn": np.full(len(stay_of), turn),
                     "kind": [world.stays[k] for k in stays.kind],
-                    "age": people.age[happened.stay_of],
+                    "age": people.age[stay_of],
                     "hours": stays.hours,
                     "died": stays.died,
                     "returns": stays.returns,
-                    "chance_of_return": stays.chance_of_return,
+                    "is_planned": stays.return_is_planned,
                     "severity": stays.severity[:, 0],
                 }
             )

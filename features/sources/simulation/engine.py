@@ -5,18 +5,18 @@ the state after a step is exactly the state at the end of that step's visit, and
 have the very distribution of what follows that visit here.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
 
-from features.sources.simulation.stays import SHORTEST_HOURS, StayPaths, simulate_stays
+from features.sources.simulation.stays import StayPaths, simulate_stays
 from features.sources.simulation.world import CANCERS, DERIVED, Floats, Rows, World
 
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 STAY_FADES_A_YEAR = 0.0016  # what is left after a year of having been in hospital; a third after two months
-_NO_STAY = -1
+_LONGEST_CHAIN = 3  # a stay and two returns
 
 
 @dataclass
@@ -55,15 +55,15 @@ class People:
 class Month:
     """What happened in a step. Times of day are for record.py; here is only what and to whom.
 
-    died_of: (P,) cause, -1 for none, by itself at the step's start. stay: (P,) kind, -1 for none; stays: their paths by
-    the hour, one for each of `stay_of` (P-places), `stay_ends_in_death`. visit, emergency, moved: (P,). ordered: (orders,
-    P). found: (F, P) newly known. started, stopped: (D, P). error: (S, P) of whatever was measured, in sd.
+    died_of: (P,) cause, -1 for none, by itself at the step's start. stay: (P,) kind, -1 for none. stays: whose (places
+    among the P) and their paths by the hour; after the first stays come those of who returned. visit, emergency, moved:
+    (P,). ordered: (orders, P). found: (F, P) newly known. started, stopped: (D, P). error: (S, P) of whatever was
+    measured, in sd.
     """
 
     died_of: Ints
     stay: Ints
-    stay_of: Ints
-    stays: StayPaths | None
+    stays: list[tuple[Ints, StayPaths]]
     visit: Bools
     emergency: Bools
     moved: Bools
@@ -97,22 +97,25 @@ def step(people: People, world: World, years: float, rng: np.random.Generator, f
     visit = happens[world.nature.of("visit")[0]]
     emergency = happens[world.nature.of("emergency")[0]]
     moved = happens[world.nature.of("move")[0]]
-    stay_of, stays = _stays(people, world, stay, rng)
-    if stays is not None:
-        people.alive[stay_of[stays.died]] = False
+    stays = _stays(people, world, stay, np.random.default_rng(int(rng.integers(1 << 62))))
+    for stay_of, paths in stays:
+        people.alive[stay_of[paths.died]] = False
     care_of_stay = (stay >= 0) & people.alive
-    visit = visit & people.alive & (stay < 0)
+    visit, emergency = visit & people.alive & (stay < 0), emergency & people.alive
     found_in_stay = _name_what_brought_them(people, world, stay, rng)
 
-    occasions = {"years": None, "visit": visit * _visits_in(years, world, rates), "stay": care_of_stay * 1.0}
-    occasions["care"] = occasions["visit"] + occasions["stay"]
-    ordered = _on_occasions(world.ordering, people, bins, occasions, rng)
+    visits, sites = visit * _visits_in(years, world, rates), world.raw["care"]["sites"]
+    tests, codes = (np.array([site[habit] for site in sites], np.float32)[people.site] for habit in ("tests", "codes"))
+    care = visits + care_of_stay
+    ordered = _on_occasions(
+        world.ordering, people, bins, {"care": care, "visit": visits * tests, "stay": care_of_stay * tests}, rng
+    )
     by_order = np.zeros((len(world.orders), n), bool)
     np.logical_or.at(by_order, world.ordering.target, ordered)
     error = rng.standard_normal((len(world.states), n), np.float32)
     _measure(people, world, by_order, error)
-    for i, name in enumerate(world.orders):
-        occasions[name] = by_order[i] * 1.0
+    occasions = {"care": care, "visit": visits * codes, "stay": care_of_stay * codes}
+    occasions |= {name: by_order[i] * codes for i, name in enumerate(world.orders)}
     decided = _on_occasions(world.deciding, people, bins, occasions, rng)
     found = found_in_stay
     rows = world.deciding.of("known")
@@ -130,9 +133,7 @@ def step(people: People, world: World, years: float, rng: np.random.Generator, f
     people.stay_lately *= np.float32(STAY_FADES_A_YEAR**years)
     people.stay_lately[care_of_stay] = 1
     people.here &= ~moved
-    return Month(
-        died_of, stay, stay_of, stays, visit, emergency, moved & active, by_order, found, started, stopped, error
-    )
+    return Month(died_of, stay, stays, visit, emergency, moved & active, by_order, found, started, stopped, error)
 
 
 def set_covariates(people: People, world: World) -> None:
@@ -260,12 +261,14 @@ def _begin_and_end(people: People, world: World, happens: Bools) -> Ints:
     return stay
 
 
-def _stays(people: People, world: World, stay: Ints, rng: np.random.Generator) -> tuple[Ints, StayPaths | None]:
-    seed = int(rng.integers(1 << 62))
-    who = np.flatnonzero(stay >= 0)
-    if not len(who):
-        return who, None
-    return who, simulate_stays(world, stay[who], people.x[:, who], people.age[who], np.random.default_rng(seed))
+def _stays(people: People, world: World, stay: Ints, rng: np.random.Generator) -> list[tuple[Ints, StayPaths]]:
+    """The month's stays by the hour, and those of the people who come back within 30 days, and again."""
+    who, kind, chain = np.flatnonzero(stay >= 0), stay[stay >= 0], []
+    while len(who) and len(chain) < _LONGEST_CHAIN:
+        paths = simulate_stays(world, kind, people.x[:, who], people.age[who], rng)
+        chain.append((who, paths))
+        who, kind = who[paths.returns], paths.kind[paths.returns]
+    return chain
 
 
 def _name_what_brought_them(people: People, world: World, stay: Ints, rng: np.random.Generator) -> Bools:
@@ -320,11 +323,3 @@ def measured_level(level: Floats, error: Floats, one: dict) -> Floats:
     if one.get("formula") == "exponential":
         return level + np.float32(one["relative"]) * error
     return level * (1 + np.float32(one["relative"]) * error)
-
-
-def without_stays(month: Month) -> Month:
-    """The month as if nobody had been in hospital, for steps before records begin."""
-    return replace(month, stay=np.full_like(month.stay, _NO_STAY), stays=None, stay_of=np.empty(0, np.int64))
-
-
-__all__ = ["SHORTEST_HOURS", "Month", "People", "measured_level", "set_covariates", "set_levels", "step"]

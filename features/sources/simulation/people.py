@@ -41,7 +41,9 @@ def draw_arrivals(world: World, rng: np.random.Generator, wanted: int, months: i
             living.here[:] = True  # who moved away came from elsewhere
     survivors = np.flatnonzero(living.alive)
     if len(survivors) < wanted:
-        raise RuntimeError(f"{len(survivors)} of {candidates} simulated people reached their arrival; {wanted} are needed.")
+        raise RuntimeError(
+            f"{len(survivors)} of {candidates} simulated people reached their arrival; {wanted} are needed."
+        )
     chosen = survivors[np.sort(np.argsort(number[survivors])[:wanted])]
     population = world.raw["care"]["population"]
     waits = rng.random(wanted) >= population["there_from_the_start"]
@@ -84,7 +86,10 @@ def _newborn(world: World, rng: np.random.Generator, is_male: npt.NDArray, entry
     varies = np.array([world.raw["treatments"][name].get("varies", 0) for name in world.drugs])[:, None]
     has = np.zeros((len(world.conditions), n), bool)
     smoked = np.stack(
-        [np.interp(entry_age, [25, 35, 45, 55, 65, 75, 85], traits["ever_smoked_at_20"][sex]) for sex in ("female", "male")]
+        [
+            np.interp(entry_age, [25, 35, 45, 55, 65, 75, 85], traits["ever_smoked_at_20"][sex])
+            for sex in ("female", "male")
+        ]
     )
     has[world.conditions.index("smokes")] = rng.random(n) < smoked[is_male, np.arange(n)]
     as_floats = lambda array: np.asarray(array, np.float32)  # noqa: E731
@@ -96,7 +101,9 @@ def _newborn(world: World, rng: np.random.Generator, is_male: npt.NDArray, entry
         traits=as_floats(np.stack(drawn)),
         own=as_floats(own),
         wander=as_floats(wander),
-        pace=as_floats(np.exp(world.pace[:, None] * rng.standard_normal((len(world.states), n)) - world.pace[:, None] ** 2 / 2)),
+        pace=as_floats(
+            np.exp(world.pace[:, None] * rng.standard_normal((len(world.states), n)) - world.pace[:, None] ** 2 / 2)
+        ),
         drifted=np.zeros((len(world.states), n), np.float32),
         response=as_floats(np.exp(varies * rng.standard_normal((len(world.drugs), n)) - varies**2 / 2)),
         has=has,

@@ -29,8 +29,9 @@ RETURN_DAYS = 30
 class StayPaths:
     """N stays. severity: (N, hours from admission); died: in hospital; hours: their length.
 
-    admitted_at: hour of the day. returns: comes back unplanned within 30 days, after so many days. chance_of_return is the true
-    probability of that at discharge. Hidden for futures: better_hours, start, home_hours.
+    admitted_at: hour of the day. returns: comes back within 30 days, after `return_days`; `return_is_planned` when booked.
+    chance_of_return: the true probability at discharge of an unplanned return. Hidden, for futures: start, better_hours
+    and home_median (hours).
     """
 
     kind: npt.NDArray[np.int64]
@@ -43,6 +44,7 @@ class StayPaths:
     home_median: Floats
     chance_of_return: Floats
     returns: npt.NDArray[np.bool_]
+    return_is_planned: npt.NDArray[np.bool_]
     return_days: Floats
 
 
@@ -72,12 +74,23 @@ def simulate_stays(
         {c: np.log(r) for c, r in of_all["readmission"].items()}
     )
     chance = np.clip(np.exp(log_odds), 0, 0.7)
-    u = rng.random(n)
-    returns = (u < chance) & ~died & (hours < LONGEST_HOURS)
+    comes_back = rng.random(n) < chance
+    is_booked = (rng.random(n) < column("planned_readmission")) & ~comes_back
     within = 1 - 0.5 ** (RETURN_DAYS / _RETURN_HALF_DAYS)
-    days = -np.log2(1 - within * rng.random(n)) * _RETURN_HALF_DAYS
+    days = np.where(is_booked, rng.integers(9, 29, n), -np.log2(1 - within * rng.random(n)) * _RETURN_HALF_DAYS)
     return StayPaths(
-        kind, severity.astype(np.float32), hours, died, at, start, better, median, chance.astype(np.float32), returns, days
+        kind=kind,
+        severity=severity.astype(np.float32),
+        hours=hours,
+        died=died,
+        admitted_at=at,
+        start=start,
+        better_hours=better,
+        home_median=median,
+        chance_of_return=chance.astype(np.float32),
+        returns=(comes_back | is_booked) & ~died,
+        return_is_planned=is_booked,
+        return_days=days,
     )
 
 
@@ -113,7 +126,8 @@ def futures_of_stays(stays: StayPaths, which: int, after_hours: int, copies: int
     base = stays.start[which] * np.exp(-np.arange(after_hours, LONGEST_HOURS) / stays.better_hours[which])
     severity = base + _wandering(np.full(copies, now - base[0]), ahead, rng)
     ready = stays.home_median[which] * np.exp(
-        _SPREAD_OF_HOME_HOURS * _normal_above(np.log(max(after_hours, 1) / stays.home_median[which]) / _SPREAD_OF_HOME_HOURS, copies, rng)
+        _SPREAD_OF_HOME_HOURS
+        * _normal_above(np.log(max(after_hours, 1) / stays.home_median[which]) / _SPREAD_OF_HOME_HOURS, copies, rng)
     )
     at = np.full(copies, (stays.admitted_at[which] + after_hours) % 24)
     hours, died = _ends(severity, ready - after_hours, at, rng.random(copies))

@@ -85,7 +85,9 @@ class World:
     drifts: Floats  # (S, C)
     scaled: list[tuple[int, float, float, float, float, int]]  # state, from, per, low, high; -1/+1 for a limit, 0 else
     seen: list[tuple[int, float, int]]  # state, limit, -1 or +1
-    levels: list[tuple[int, int, float, int, list[int], list[int], bool]]  # condition, state, limit, ±1, needs, not, passes
+    levels: list[
+        tuple[int, int, float, int, list[int], list[int], bool]
+    ]  # condition, state, limit, ±1, needs, not, passes
     nature: Rows
     ordering: Rows
     deciding: Rows
@@ -144,7 +146,11 @@ def compile_world(raw: dict[str, Table]) -> World:
             )
     corrections = raw.get("solved", {})
     build = _RowBuilder(weights, corrections.get("rates", {}))
-    nature, ordering, deciding = _nature(build, raw, conditions, drugs), _orders(build, raw), _decisions(build, raw, drugs)
+    nature, ordering, deciding = (
+        _nature(build, raw, conditions, drugs),
+        _orders(build, raw),
+        _decisions(build, raw, drugs),
+    )
     return World(
         states=states,
         conditions=conditions,
@@ -188,7 +194,9 @@ class _RowBuilder:
         self._weights, self._corrections = weights, corrections
         self._rows: list[tuple] = []
 
-    def add(self, name: str, what: str, target: int, rate: dict, exposure: str, needs=(), never=(), ratios=None) -> None:
+    def add(
+        self, name: str, what: str, target: int, rate: dict, exposure: str, needs=(), never=(), ratios=None
+    ) -> None:
         """Add a row; `rate` has female and male for eight ages, or one number for all, per unit of `exposure`."""
         base = np.empty((OLDEST, 2), np.float32)
         for sex, column in enumerate(("female", "male")):
@@ -258,7 +266,9 @@ def _decisions(build: _RowBuilder, raw: dict[str, Table], drugs: list[str]) -> R
         for occasion, how in one.get("found", {}).items():
             needs, never = [name, *how.get("needs", [])], [f"known_{name}", *how.get("not_with", [])]
             rate = {"all": chance(how["chance"])}
-            build.add(f"{name} at {occasion}", "known", places.index(name), rate, occasion, needs, never, how.get("ratios"))
+            build.add(
+                f"{name} at {occasion}", "known", places.index(name), rate, occasion, needs, never, how.get("ratios")
+            )
         if "wrongly" in one:
             rate, never = {"all": one["wrongly"] / 1000}, [name, f"known_{name}"]
             build.add(f"{name} wrongly", "known", places.index(name), rate, "visit", [], never)
