@@ -30,6 +30,7 @@ from features.records.medicines import MEDICATION
 from features.records.reading import SourceFile, find_files
 from features.settings import StudySettings
 from features.sources.folder import example_patients
+from features.sources.landed import read_manifest
 from features.tables import Quarantine, RecordCounts, checked
 from features.timelines import Surroundings
 
@@ -199,9 +200,15 @@ def _medications(landed: Landed) -> pl.DataFrame:
 
 
 def _source_kind(source: Path, findings: Counter[str], subjects: int) -> str:
+    """What the manifest of a landed folder says, unless most patients bear Synthea's mark: a server may hold those."""
     if source.resolve() == example_patients().resolve():
         return "example"
-    return "synthea" if 2 * findings["patients_made_by_synthea"] > subjects else "fhir"
+    manifest = read_manifest(source)
+    if manifest is not None and manifest.kind != "fhir_server":
+        return manifest.kind
+    if 2 * findings["patients_made_by_synthea"] > subjects:
+        return "synthea"
+    return "fhir" if manifest is None else manifest.kind
 
 
 def _quarantine(landed: Landed, names: dict[int, str]) -> pl.DataFrame:
