@@ -30,7 +30,7 @@ from features.records.medicines import MEDICATION
 from features.records.reading import SourceFile, find_files
 from features.settings import StudySettings
 from features.sources.folder import example_patients
-from features.sources.landed import read_manifest
+from features.sources.landed import manifests_at
 from features.tables import Quarantine, RecordCounts, checked
 from features.timelines import Surroundings
 
@@ -200,15 +200,15 @@ def _medications(landed: Landed) -> pl.DataFrame:
 
 
 def _source_kind(source: Path, findings: Counter[str], subjects: int) -> str:
-    """What the manifest of a landed folder says, unless most patients bear Synthea's mark: a server may hold those."""
+    """What the manifests of landed folders say; else by Synthea's mark on most patients: a server may hold those."""
     if source.resolve() == example_patients().resolve():
         return "example"
-    manifest = read_manifest(source)
-    if manifest is not None and manifest.kind != "fhir_server":
-        return manifest.kind
+    kinds = {manifest.kind for _, manifest in manifests_at(source)}
+    if made := kinds & {"simulated", "synthea"}:
+        return min(made)
     if 2 * findings["patients_made_by_synthea"] > subjects:
         return "synthea"
-    return "fhir" if manifest is None else manifest.kind
+    return "fhir_server" if kinds else "fhir"
 
 
 def _quarantine(landed: Landed, names: dict[int, str]) -> pl.DataFrame:

@@ -60,7 +60,7 @@ def find_files(source: Path) -> tuple[list[SourceFile], int]:
     for path in paths:
         kind = _sniff(path)
         if kind is None:
-            left_alone += path != base / MANIFEST  # which speaks of the records, so nobody needs to be told
+            left_alone += path.name != MANIFEST  # which speaks of the records, so nobody needs to be told
         else:
             compression, shape = kind
             name = path.relative_to(base).as_posix()

@@ -4,7 +4,8 @@ A folder of somebody's own and the example patients already lie there; the other
 <home>/landed/<kind>/ and left alone as long as the same is asked for.
 """
 
-from datetime import datetime
+import sys
+from datetime import date, datetime
 from pathlib import Path
 
 import msgspec
@@ -13,7 +14,7 @@ from features.home import Home
 from features.publishing import alone_in
 from features.sources.choice import Source
 from features.sources.folder import example_patients
-from features.sources.landed import is_landed, landing, write_manifest
+from features.sources.landed import is_landed, landing, last_whole_day, read_manifest, write_manifest
 from features.sources.synthea import land_synthea
 
 
@@ -45,6 +46,17 @@ def land(source: Source, home: Home, seed: int, now: datetime, processes: int | 
     return folder
 
 
+def last_stated_day(source: Source, home: Home) -> date | None:
+    """The last whole day that the source says its records cover; None when it does not say."""
+    folder = folder_of(source, home)
+    if source.kind == "fhir_server":
+        from features.sources.export_landing import covered_until  # type: ignore[import-untyped]
+
+        return last_whole_day(covered_until(folder))
+    manifest = read_manifest(folder)
+    return last_whole_day(manifest.covers_until) if manifest else None
+
+
 def _simulate(patients: int, folder: Path, seed: int, processes: int | None) -> None:
     from features.sources.simulation import VERSION, simulate  # type: ignore[import-untyped]
 
@@ -68,4 +80,4 @@ def _export(source: Source, folder: Path, now: datetime) -> None:
         key_path=Path(options["client_key"]) if "client_key" in options else None,
         token_url=options.get("token_url"),
     )
-    export(request, folder, now, full="full" in options)
+    export(request, folder, now, full="full" in options, tell=lambda said: print(said, file=sys.stderr))

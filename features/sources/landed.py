@@ -132,12 +132,21 @@ def is_landed(folder: Path, kind: str, asked: Mapping[str, str | int]) -> bool:
     return manifest is not None and is_the_same and not changed_files(folder, manifest)
 
 
-def last_whole_day(manifest: Manifest) -> date | None:
-    """The last day (UTC) that the records cover to its end, as the source states it; None when it states nothing."""
-    if manifest.covers_until is None:
+def manifests_at(folder: Path) -> list[tuple[Path, Manifest]]:
+    """The landed folders: `folder` itself, else those right below it, by name, as when a server's exports add up."""
+    own = read_manifest(folder)
+    if own is not None:
+        return [(folder, own)]
+    below = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    return [(path, manifest) for path in below if (manifest := read_manifest(path)) is not None]
+
+
+def last_whole_day(covers_until: str | None) -> date | None:
+    """The last day (UTC) that is covered to its end, of a manifest's `covers_until`; None when it states nothing."""
+    if covers_until is None:
         return None
-    moment = datetime.fromisoformat(manifest.covers_until)
-    if "T" not in manifest.covers_until:
+    moment = datetime.fromisoformat(covers_until)
+    if "T" not in covers_until:
         return moment.date()
     utc = moment.astimezone(UTC) if moment.tzinfo else moment
     return (utc + timedelta(seconds=1)).date() - timedelta(days=1)

@@ -15,8 +15,8 @@ import polars as pl
 from features import integrity
 from features.ingest import IngestResult, ingest
 from features.records.validation import judge_sample
-from features.sources.land import land
-from features.sources.landed import Manifest, changed_files, last_whole_day, read_manifest
+from features.sources.land import land, last_stated_day
+from features.sources.landed import Manifest, changed_files, manifests_at
 from features.tables import checked
 from orchestration.resources import Study
 from orchestration.tables_io import CONTRACTS, checked_table, column_schema, shown_rows
@@ -37,8 +37,8 @@ def landed_records(study: Study) -> dg.MaterializeResult:
     """The files of FHIR R4 records that are read: made or fetched by a source, or a person's own folder as it is."""
     source = study.chosen_source
     folder = land(source, study.home, study.settings.seed, datetime.now(UTC), study.processes)
-    manifest = read_manifest(folder)
-    told = _folder_as_metadata(folder) if manifest is None else _manifest_as_metadata(manifest, study)
+    manifests = [manifest for _, manifest in manifests_at(folder)]
+    told = _manifests_as_metadata(manifests, study) if manifests else _folder_as_metadata(folder)
     return dg.MaterializeResult(metadata={"kind": source.kind, "place": dg.MetadataValue.path(folder), **told})
 
 
@@ -47,17 +47,18 @@ def _folder_as_metadata(folder: Path) -> dict[str, int]:
     return {"files": len(files), "bytes": sum(path.stat().st_size for path in files)}
 
 
-def _manifest_as_metadata(manifest: Manifest, study: Study) -> Mapping[str, dg.MetadataValue | str | int]:
+def _manifests_as_metadata(manifests: list[Manifest], study: Study) -> Mapping[str, dg.MetadataValue | str | int]:
+    files = [file for manifest in manifests for file in manifest.files]
     counts = Counter[str]()
-    for file in manifest.files:
+    for file in files:
         counts[file.resource_type] += file.resources
     shown = {name: count for name, count in sorted(counts.items()) if count >= study.settings.smallest_cell}
     return {
-        "origin": manifest.origin,
-        "landed_at": manifest.made_at,
-        "covers_until": manifest.covers_until or "not stated",
-        "files": len(manifest.files),
-        "bytes": sum(file.size for file in manifest.files),
+        "origin": manifests[-1].origin,
+        "landed_at": manifests[-1].made_at,
+        "covers_until": manifests[-1].covers_until or "not stated",
+        "files": len(files),
+        "bytes": sum(file.size for file in files),
         "resources": dg.MetadataValue.json(shown),
     }
 
@@ -65,8 +66,7 @@ def _manifest_as_metadata(manifest: Manifest, study: Study) -> Mapping[str, dg.M
 @dg.asset_check(asset=landed_records, blocking=True)
 def landed_files_are_whole(study: Study) -> dg.AssetCheckResult:
     """Every landed file has the size and the sha256 that its manifest states. A folder without one passes."""
-    manifest = read_manifest(study.records)
-    changed = [] if manifest is None else changed_files(study.records, manifest)
+    changed = [name for folder, manifest in manifests_at(study.records) for name in changed_files(folder, manifest)]
     told = (
         f"{len(changed):,} of the files that were landed in {study.records} are missing or changed. Run again to land "
         "them anew (with --full from a FHIR server); a copy of a landed folder wants copying again."
@@ -94,7 +94,7 @@ def read_records(study: Study) -> Iterator[dg.MaterializeResult]:
     version = dg.DataVersion(result.data_version)
     for name in [*WRITTEN_BY_INGEST, "timelines"]:
         yield dg.MaterializeResult(asset_key=name, data_version=version, metadata=_sizes(name, result, study))
-    yield dg.MaterializeResult(asset_key="dataset", value=_dataset(result, read_manifest(study.records)))
+    yield dg.MaterializeResult(asset_key="dataset", value=_dataset(result, study))
 
 
 def _sizes(name: str, result: IngestResult, study: Study) -> dict[str, int]:
@@ -106,12 +106,12 @@ def _sizes(name: str, result: IngestResult, study: Study) -> dict[str, int]:
     )
 
 
-def _dataset(result: IngestResult, manifest: Manifest | None) -> pl.DataFrame:
-    has_whole_history = manifest is not None and manifest.parameters.get("years_of_history") == 0
+def _dataset(result: IngestResult, study: Study) -> pl.DataFrame:
+    years_kept = {manifest.parameters.get("years_of_history") for _, manifest in manifests_at(study.records)}
     row = {
         "source_kind": result.source_kind,
-        "is_windowed": result.source_kind == "synthea" and not has_whole_history,
-        "covers_until": manifest and last_whole_day(manifest),
+        "is_windowed": result.source_kind == "synthea" and years_kept != {0},
+        "covers_until": last_stated_day(study.chosen_source, study.home),
         "data_version": result.data_version,
         "subjects": result.subjects,
         "events": result.events,
@@ -160,10 +160,12 @@ def every_record_is_accounted_for(
 
 @dg.asset_check(asset="timelines", blocking=True, additional_ins={"dataset": dg.AssetIn("dataset")})
 def every_landed_record_was_read(study: Study, dataset: pl.LazyFrame) -> dg.AssetCheckResult:
-    """As many records were read as the manifest counts. Not asked of a folder without one, or of news alone."""
-    manifest = read_manifest(study.records)
-    if manifest is None or manifest.since or manifest.deleted:
+    """As many records were read as the manifest counts. Not asked where there is none, or where exports add up."""
+    manifests = manifests_at(study.records)
+    is_whole = len(manifests) == 1 and (manifests[0][0] == study.records or study.chosen_source.kind == "fhir_server")
+    if not is_whole or manifests[0][1].since or manifests[0][1].deleted:
         return dg.AssetCheckResult(passed=True, description="There is no count of all records to compare with.")
+    manifest = manifests[0][1]
     landed, read = sum(file.resources for file in manifest.files), int(dataset.collect()["records"].item())
     told = f"{landed:,} records were landed, {read:,} were read. Other files may lie in {study.records}."
     return dg.AssetCheckResult(passed=landed == read, description=told if landed != read else None)

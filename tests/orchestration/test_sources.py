@@ -6,8 +6,10 @@ import shutil
 import signal
 import subprocess
 import sys
-from datetime import date
+from collections.abc import Callable
+from datetime import date, datetime
 from pathlib import Path
+from types import ModuleType
 
 import dagster as dg
 import polars as pl
@@ -116,6 +118,44 @@ def test_a_file_that_no_source_landed_is_noticed(log: Path, tmp_path: Path, caps
     said = capsys.readouterr().err
     assert "every landed record was read" in said
     assert "Other files may lie in" in said
+
+
+@pytest.mark.slow
+def test_the_exports_of_a_server_add_up(
+    log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """An export lies in a folder of its own, with its own manifest; the next one beside it."""
+
+    def export(request: dict[str, object], place: Path, now: datetime, full: bool, tell: Callable) -> Path:
+        if not place.exists():
+            shutil.copytree(landed_folder(tmp_path, "fhir_server"), place / "0001-full")
+        else:
+            news = place / "0002-since" / "Patient.ndjson"
+            news.parent.mkdir()
+            shutil.copy(place / "0001-full" / "Patient.ndjson", news)
+            files = (landed_file(news, "Patient"),)
+            write_manifest(
+                news.parent,
+                Manifest("fhir_server", "tests", now.isoformat(), files, "2024-07-02T04:00:00Z", since="2024-07-01"),
+            )
+        tell(f"exported from {request['base_url']}")
+        return place
+
+    for name, members in {
+        "bulk_export": {"ExportRequest": dict, "export": export},
+        "export_landing": {"covered_until": lambda _: "2024-07-02T04:00:00Z"},
+    }.items():
+        module = ModuleType(f"features.sources.{name}")
+        vars(module).update(members)
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    home = Home(tmp_path / "home")
+    for exports in (1, 2):
+        assert run(tmp_path, "--from", "https://fhir.example.org") == 0
+        printed = capsys.readouterr()
+        assert "Records: FHIR R4 records exported from a FHIR server" in printed.out
+        assert "exported from https://fhir.example.org" in printed.err
+        assert len(list((home.landed / "fhir_server").iterdir())) == exports
+    assert pl.read_parquet(home.tables / "study_days.parquet")["last_day"].item() == date(2024, 7, 1)
 
 
 @pytest.mark.parametrize(

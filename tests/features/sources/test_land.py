@@ -14,7 +14,7 @@ from features.publishing import alone_in
 from features.settings import StudySettings
 from features.sources.choice import source_named
 from features.sources.folder import example_patients
-from features.sources.land import folder_of, land
+from features.sources.land import folder_of, land, last_stated_day
 from features.sources.landed import (
     Manifest,
     changed_files,
@@ -111,7 +111,7 @@ def test_a_server_is_asked_each_time(home: Home, monkeypatch: pytest.MonkeyPatch
     asked: list[tuple[dict[str, object], Path, datetime, bool]] = []
     module = ModuleType("features.sources.bulk_export")
     module.ExportRequest = dict  # type: ignore[attr-defined]
-    module.export = lambda request, place, now, full: asked.append((request, place, now, full))  # type: ignore[attr-defined]
+    module.export = lambda request, place, now, full, tell: asked.append((request, place, now, full))  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, module.__name__, module)
     source = source_named(
         "https://fhir.example.org", {"types": "Patient,Encounter", "client_key": "/k", "full": "True"}
@@ -123,6 +123,19 @@ def test_a_server_is_asked_each_time(home: Home, monkeypatch: pytest.MonkeyPatch
         ({**named, "types": ("Patient", "Encounter"), "key_path": Path("/k")}, place, NOW, True),
         ({**named, "types": (), "key_path": None}, place, NOW, False),
     ]
+
+
+def test_until_when_a_source_covers_is_asked_of_those_who_know(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = ModuleType("features.sources.export_landing")
+    module.covered_until = lambda place: "2026-03-01T02:30:00Z" if place == home.landed / "fhir_server" else None  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    assert last_stated_day(source_named("https://fhir.example.org", {}), home) == date(2026, 2, 28)
+    folder = source_named(str(tmp_path), {})
+    assert last_stated_day(folder, home) is None
+    write_manifest(tmp_path, Manifest("simulated", "", "", (), "2025-12-31"))
+    assert last_stated_day(folder, home) == date(2025, 12, 31)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +150,7 @@ def test_a_server_is_asked_each_time(home: Home, monkeypatch: pytest.MonkeyPatch
     ],
 )
 def test_the_last_day_that_is_covered_to_its_end(covers_until: str | None, day: date | None) -> None:
-    assert last_whole_day(Manifest("synthea", "", "", (), covers_until)) == day
+    assert last_whole_day(covers_until) == day
 
 
 def test_a_changed_or_missing_file_is_noticed(tmp_path: Path) -> None:
@@ -163,13 +176,16 @@ def test_a_changed_or_missing_file_is_noticed(tmp_path: Path) -> None:
         (None, True, "synthea"),
     ],
 )
+@pytest.mark.parametrize("is_below", [False, True])
 def test_results_say_what_the_records_are(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str | None, as_synthea: bool, told: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str | None, as_synthea: bool, told: str, is_below: bool
 ) -> None:
+    """Also where the landed folders lie below the one that is read."""
     (tmp_path / "key").write_text("5e" * 32)
     os.chmod(tmp_path / "key", 0o600)
     monkeypatch.setenv("SEQUELA_KEY_FILE", str(tmp_path / "key"))
-    write_records(tmp_path / "records", 3, seed=1, as_synthea=as_synthea)
+    folder = tmp_path / "records" / "0001-full" if is_below else tmp_path / "records"
+    write_records(folder, 3, seed=1, as_synthea=as_synthea)
     if kind is not None:
-        write_manifest(tmp_path / "records", Manifest(kind, "somewhere", "2026-03-01", ()))
+        write_manifest(folder, Manifest(kind, "somewhere", "2026-03-01", ()))
     assert ingest(tmp_path / "records", Home(tmp_path / "home"), StudySettings(), processes=1).source_kind == told

@@ -70,7 +70,7 @@ def test_what_it_wrote_is_landed_with_a_manifest(log: Path, tmp_path: Path) -> N
     assert manifest.parameters["jar_sha256"] == hashlib.sha256(b"a jar").hexdigest()
     assert manifest.made_at == "2026-03-01T12:00:00+00:00"
     assert manifest.parameters["end"] == END.isoformat() == "2026-01-01"
-    assert last_whole_day(manifest) == date(2025, 12, 31)
+    assert last_whole_day(manifest.covers_until) == date(2025, 12, 31)
     assert place.stat().st_mode & 0o777 == 0o700
 
 
