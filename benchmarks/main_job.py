@@ -26,19 +26,18 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 def main() -> int:
     """Run the main job in a fresh home, watched."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--from", dest="source", help="folder of FHIR R4 records (default: example patients)")
+    parser.add_argument("--from", dest="source", default="examples", help="as in sequela run (default: examples)")
     parser.add_argument("--json", action="store_true", help="end with one JSON object on the last line")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder) / "home"
-        source = ["--from", options.source] if options.source else []
         samples: list[tuple[float, float]] = []
         is_over = threading.Event()
         watcher = threading.Thread(target=_watch, args=(samples, is_over), daemon=True)
         watcher.start()
         began = time.time()
         with contextlib.redirect_stdout(sys.stderr):
-            exit_code = sequela(["run", "--home", str(home), *source])
+            exit_code = sequela(["run", "--home", str(home), "--from", options.source])
         seconds = time.time() - began
         is_over.set()
         watcher.join()

@@ -30,6 +30,7 @@ from features.records.medicines import MEDICATION
 from features.records.reading import SourceFile, find_files
 from features.settings import StudySettings
 from features.sources.folder import example_patients
+from features.sources.landed import manifests_at
 from features.tables import Quarantine, RecordCounts, checked
 from features.timelines import Surroundings
 
@@ -199,9 +200,15 @@ def _medications(landed: Landed) -> pl.DataFrame:
 
 
 def _source_kind(source: Path, findings: Counter[str], subjects: int) -> str:
+    """What the manifests of landed folders say; else by Synthea's mark on most patients: a server may hold those."""
     if source.resolve() == example_patients().resolve():
         return "example"
-    return "synthea" if 2 * findings["patients_made_by_synthea"] > subjects else "fhir"
+    kinds = {manifest.kind for _, manifest in manifests_at(source)}
+    if made := kinds & {"simulated", "synthea"}:
+        return min(made)
+    if 2 * findings["patients_made_by_synthea"] > subjects:
+        return "synthea"
+    return "fhir_server" if kinds else "fhir"
 
 
 def _quarantine(landed: Landed, names: dict[int, str]) -> pl.DataFrame:

@@ -89,7 +89,11 @@ class DataProfile(dy.Schema):
 class Dataset(dy.Schema):
     """One row: what was read, for the steps that need to know the source."""
 
-    source_kind = dy.String(description="synthea, fhir or example.")
+    source_kind = dy.String(description="simulated, synthea, fhir_server, fhir or example.")
+    is_windowed = dy.Bool(
+        description="Whether the source kept only some years before each person's end, as Synthea may."
+    )
+    covers_until = dy.Date(nullable=True, description="The last whole day that the source says it covers, if it does.")
     data_version = dy.String(description="Digest of the dataset.")
     subjects = dy.Int64(description="Patients.")
     events = dy.Int64(description="Events in all timelines.")
