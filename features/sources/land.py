@@ -50,7 +50,7 @@ def last_stated_day(source: Source, home: Home) -> date | None:
     """The last whole day that the source says its records cover; None when it does not say."""
     folder = folder_of(source, home)
     if source.kind == "fhir_server":
-        from features.sources.export_landing import covered_until  # type: ignore[import-untyped]
+        from features.sources.export_landing import covered_until
 
         return last_whole_day(covered_until(folder))
     manifest = read_manifest(folder)
@@ -58,7 +58,7 @@ def last_stated_day(source: Source, home: Home) -> date | None:
 
 
 def _simulate(patients: int, folder: Path, seed: int, processes: int | None) -> None:
-    from features.sources.simulation import VERSION, simulate  # type: ignore[import-untyped]
+    from features.sources.simulation import VERSION, simulate
 
     asked: dict[str, str | int] = {"patients": patients, "seed": seed, "simulator": VERSION}
     if is_landed(folder, "simulated", asked):
@@ -70,7 +70,7 @@ def _simulate(patients: int, folder: Path, seed: int, processes: int | None) -> 
 
 
 def _export(source: Source, folder: Path, now: datetime) -> None:
-    from features.sources.bulk_export import ExportRequest, export  # type: ignore[import-untyped]
+    from features.sources.bulk_export import ExportRequest, export
 
     options = source.options
     request = ExportRequest(

@@ -86,6 +86,7 @@ class Recorder:
         self._encounters = 0
         self._is_written = np.zeros(people, bool)  # the history of who came with one
         self._busy_until = np.zeros(people, np.int64)
+        self.visit_ends = np.zeros(people, np.int64)  # the end of each person's latest visit
         self._prescribed = np.full((len(world.drugs), people), _UNKNOWN_MONTH)
         self._stay_conditions = {
             world.stays.index(one["stay"]): i
@@ -171,6 +172,7 @@ class Recorder:
         begin = np.maximum(planned, self._busy_until[who[at]] + DAY_MINUTES)
         begin = begin // DAY_MINUTES * DAY_MINUTES + rng.integers(8 * 12, 17 * 12, len(at)) * 5  # office hours
         end = begin + rng.integers(3, 9, len(at)) * 5
+        self.visit_ends[who[at]] = end
         row = self._open(who[at], AMBULATORY, begin, end, month, np.full(len(at), -1), np.zeros(len(at), np.int64))
         self._care(month, people, happened, who, at, row, begin, end, rng)
 
