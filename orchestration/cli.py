@@ -92,6 +92,25 @@ def _score(options: argparse.Namespace) -> None:
     print(f"\"SELECT task, count(*), avg(risk) FROM risk_scores WHERE as_of = '{options.as_of}' GROUP BY task\"")
 
 
+def _truth(options: argparse.Namespace) -> None:
+    import polars as pl
+
+    from orchestration.launch import run_job
+    from orchestration.summary import command_name
+
+    home = Home(options.home)
+    _require(home.tables / "predictions.parquet")
+    with _sole_use(home):
+        run_job("truth_job", {"home_folder": str(home.path.resolve())}, home)
+    compared = pl.read_parquet(home.tables / "oracle.parquet")
+    if compared.is_empty():
+        print("No task was judged on rows whose truth is known: simulate more people.")
+    for row in compared.iter_rows(named=True):
+        said = f"{row['task']:24} {row['horizon_days']:5} d  {row['model']:20} AUROC {row['auroc']:.3f}"
+        print(f"{said}  true risk {row['oracle_auroc']:.3f} ({row['oracle_low']:.3f}-{row['oracle_high']:.3f})")
+    print(f'Simulated people, not real ones. See: {command_name()} sql --home {home.path} "FROM true_risks"')
+
+
 def _sql(options: argparse.Namespace) -> None:
     import duckdb
 
@@ -181,6 +200,9 @@ def _parser() -> argparse.ArgumentParser:
     score = commands.add_parser("score", parents=[shared], help="score every eligible patient for one day")
     score.add_argument("--as-of", type=_day, required=True, help="the real day, YYYY-MM-DD")
     score.set_defaults(command=_score)
+
+    truth = commands.add_parser("truth", parents=[shared], help="how near the models come to a simulated truth")
+    truth.set_defaults(command=_truth)
 
     sql = commands.add_parser("sql", parents=[shared], help="ask the warehouse a question")
     sql.add_argument("question", help='for example "SHOW TABLES" or "FROM evaluations"')

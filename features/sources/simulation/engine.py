@@ -161,7 +161,7 @@ def set_covariates(people: People, world: World) -> None:
         "stay_lately": people.stay_lately,
         "known_cancer": np.logical_or.reduce([k[name] for name in CANCERS]),
         "dementia": f["alzheimers_disease"] | f["other_dementia"],
-        "young_diabetes": f["type_2_diabetes"] & (people.age < 50),
+        "young_diabetes": f["type_2_diabetes"] * np.clip((70 - people.age) / 30, 0, 1),
         "beta_blocker_in_low_lvef": people.on[world.drugs.index("beta_blocker")] & (lvef < 45),
         "admits_freely": admits[people.site],
         "apoe4_one": people.apoe4 == 1,

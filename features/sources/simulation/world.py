@@ -139,11 +139,10 @@ def compile_world(raw: dict[str, Table]) -> World:
     for name in conditions:
         one = raw["conditions"][name]
         if "when" in one:
-            places = ([conditions.index(n) for n in one.get(key, [])] for key in ("needs", "not_with"))
-            when = one["when"]
-            levels.append(
-                (conditions.index(name), state_place[when["of"]], *limit(when), *places, one.get("passes", False))
-            )
+            needs, never = ([conditions.index(n) for n in one.get(key, [])] for key in ("needs", "not_with"))
+            for when in (one["when"], *one.get("or_when", [])):
+                number, passes = conditions.index(name), one.get("passes", False)
+                levels.append((number, state_place[when["of"]], *limit(when), needs, never, passes))
     corrections = raw.get("solved", {})
     build = _RowBuilder(weights, corrections.get("rates", {}))
     nature, ordering, deciding = (

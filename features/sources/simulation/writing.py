@@ -371,6 +371,11 @@ def person_uuid(seed: int, block: int, number: int) -> str:
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:]}-"
 
 
+def patient_id(seed: int, block: int, number: int) -> str:
+    """The id of one person's Patient resource."""
+    return f"{person_uuid(seed, block, number)}{0:012x}"
+
+
 def _uuid(name: str) -> str:
     digits = hashlib.blake2b(f"simulated {name}".encode(), digest_size=16).hexdigest()
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
