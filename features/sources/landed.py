@@ -52,6 +52,11 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
     deleted: tuple[LandedFile, ...] = ()
     parameters: dict[str, str | int] = {}
 
+    @property
+    def resources(self) -> int:
+        """How many resources were landed, deletions not among them."""
+        return sum(file.resources for file in self.files)
+
     def content(self, resource_type: str | None = None) -> str:
         """A digest of all that was landed (of one type, when given), independent of order and of file borders."""
         return sum_of_digests(
@@ -158,6 +163,13 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def heal(place: Path) -> None:
+    """Put back what a landing had set aside when it was killed between its two moves."""
+    aside = place.with_name(f"{_SET_ASIDE}-{place.name}")
+    if aside.exists() and not place.exists():
+        os.replace(aside, place)
+
+
 @contextmanager
 def landing(place: Path) -> Iterator[Path]:
     """An empty folder to land in; moved to `place` when the block ends well, removed when it does not.
@@ -167,8 +179,7 @@ def landing(place: Path) -> Iterator[Path]:
     place.parent.mkdir(parents=True, exist_ok=True)
     building = place.with_name(f"{_BUILDING}-{place.name}")
     aside = place.with_name(f"{_SET_ASIDE}-{place.name}")
-    if aside.exists() and not place.exists():  # killed between the two moves below
-        os.replace(aside, place)
+    heal(place)
     for litter in (building, aside):
         shutil.rmtree(litter, ignore_errors=True)
     building.mkdir(mode=0o700)
