@@ -40,6 +40,7 @@ def special_figures(census: Census, world: World) -> list[Figure]:
         _doubling,
         _delay,
         _correlations,
+        _testing,
     ]
     return [figure for part in parts for figure in part(census, world)]
 
@@ -206,3 +207,26 @@ def _correlations(census: Census, world: World) -> Iterator[Figure]:
         absolute=0.08,
     )
     yield Figure("Correlation of age and eGFR", -0.69, float(np.corrcoef(age, survey["measured_egfr"].to_numpy())[0, 1]), "c", "NHANES", absolute=0.08)  # fmt: skip
+
+
+def _testing(census: Census, world: World) -> Iterator[Figure]:
+    """How often people with known diabetes, or of an age for screening, are tested."""
+    last = int(census.survey["month"].max())
+    surveyed = census.survey.filter(pl.col("month") == last)
+    known = surveyed.filter(pl.col("known_type_2_diabetes")).select("person")
+
+    def tests(order: str, people: pl.DataFrame, months: int) -> pl.DataFrame:
+        within = census.events.filter(
+            (pl.col("what") == f"order of {order}") & (pl.col("month") <= last) & (pl.col("month") > last - months)
+        )
+        return people.join(within.group_by("person").len(), on="person", how="left").with_columns(pl.col("len").fill_null(0))
+
+    for name, order, people, months, least, published, source in (
+        ("Eye examined within a year, in diabetes, %", "eye_exam", known, 12, 1, 61.6, "CDC 2014-15"),
+        ("HbA1c at least twice within a year, in diabetes, %", "hba1c", known, 12, 2, 69.5, "quality measures"),
+        ("Urine albumin within a year, in diabetes, %", "urine_albumin", known, 12, 1, 45.0, "memory"),
+        ("Mammogram within two years, women of 50 to 74, %", "mammogram", surveyed.filter((pl.col("is_male") == 0) & (pl.col("age") >= 50) & (pl.col("age") < 75)).select("person"), 24, 1, 75.7, "NHIS"),
+    ):  # fmt: skip
+        share = float((tests(order, people, months)["len"] >= least).mean())
+        tag = "m" if source == "memory" else "v2" if "CDC" in source else "v"
+        yield Figure(name, published, 100 * share, tag, source, count=people.height)
