@@ -53,7 +53,7 @@ def sample_moments(world: World, seed: int, block: int, wanted: int, each: int =
     months = months_recorded(world)
     due = np.sort(rng.integers(_FIRST_MONTH, months - 12, (BLOCK, each)), axis=1)
     turn, last_stay = np.zeros(BLOCK, np.int64), np.full(BLOCK, -99)
-    recorder = Recorder(world, seed, block, BLOCK)
+    recorder = Recorder(world, seed, block)
     taken: list[tuple[People, npt.NDArray, npt.NDArray]] = []
     for month, people, happened, who in live(world, seed, block):
         recorder.write(month, people, happened, who)
@@ -98,7 +98,9 @@ def risks_of_block(
     for option, forced in options:
         for start in range(0, len(moments.person), max(1, _WIDTH // (copies + 1))):
             rows = np.arange(start, min(start + max(1, _WIDTH // (copies + 1)), len(moments.person)))
-            futures = live_on(world, moments.people.take(rows), copies + 1, longest_months, [seed, block, 6, start], forced)
+            futures = live_on(
+                world, moments.people.take(rows), copies + 1, longest_months, [seed, block, 6, start], forced
+            )
             for task, asked, months in futures:
                 if asked.any():
                     parts += _counted(world, moments, rows, block, task, asked, months, option, longest_months)

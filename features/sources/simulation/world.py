@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
+Bools = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
 Table = dict[str, dict]
 
 TABLES = Path(__file__).parent / "tables"
@@ -92,6 +94,10 @@ class World:
     ordering: Rows
     deciding: Rows
     raw: dict[str, Table]
+
+    def of_sites(self, key: str) -> npt.NDArray:
+        """What care.toml says of each hospital."""
+        return np.array([site[key] for site in self.raw["care"]["sites"]])
 
 
 @cache

@@ -1,374 +1,32 @@
-"""A block's record as FHIR R4 resources, one JSON text each, in the shape of Synthea's export and the US Core profiles.
-
-The texts are put together from parts that are made once for each code, which is some fifty times faster than making
-objects of them. That they are valid R4 is held by tests, with fhir.resources.
-"""
+"""A block's record as FHIR R4 resources, one JSON text each: which codes, and which values, go into which shape."""
 
 import hashlib
-import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from features.sources.simulation.record import AMBULATORY, DIED, EMERGENCY, INPATIENT, Record
-from features.sources.simulation.world import World
+from features.sources.simulation.record import DAY_MINUTES, INPATIENT, NEVER, Record
+from features.sources.simulation.shapes import Code, coded, json_of, names_in, shape_codes, written
+from features.sources.simulation.world import Ints, World
 
-SYSTEM = "urn:sequela:simulation"
-_SNOMED, _LOINC, _UCUM = "http://snomed.info/sct", "http://loinc.org", "http://unitsofmeasure.org"
-_HL7 = "http://terminology.hl7.org/CodeSystem"
-_US_CORE = "http://hl7.org/fhir/us/core/StructureDefinition"
-_KINDS = [
-    "Patient",
-    "Encounter",
-    "Observation",
-    "Condition",
-    "MedicationRequest",
-    "Procedure",
-    "Immunization",
-    "DiagnosticReport",
-]
+SNOMED, LOINC, ICD_10 = "http://snomed.info/sct", "http://loinc.org", "http://hl7.org/fhir/sid/icd-10-cm"
+RXNORM, CVX = "http://www.nlm.nih.gov/research/umls/rxnorm", "http://hl7.org/fhir/sid/cvx"
+_KINDS = "Patient Encounter Observation Condition MedicationRequest Procedure Immunization DiagnosticReport".split()
+_DOCTORS = 6  # a site
+_PASSING = ("pneumonia", "sepsis", "hip_fracture", "copd_exacerbation")
 _PASSING_DAYS = 60  # after which an acute illness is written off
-_DOCTORS_A_SITE = 6
-_DISPOSITIONS = [("01", "Discharged to home care or self care (routine discharge)"), ("03", "Discharged to skilled nursing facility (SNF)"), ("06", "Discharged to home under care of organized home health service"), ("20", "Expired")]  # fmt: skip
-_VISIT_TYPES = [("390906007", "Follow-up encounter (procedure)"), ("185349003", "Encounter for check up (procedure)"), ("185345009", "Encounter for symptom (procedure)"), ("162673000", "General examination of patient (procedure)")]  # fmt: skip
-_SMOKING = [("266919005", "Never smoked tobacco (finding)"), ("8517006", "Ex-smoker (finding)"), ("449868002", "Smokes tobacco daily (finding)")]  # fmt: skip
-_REFERENCE = re.compile(r'"reference":"[A-Za-z]+/')
 
-
-@dataclass(frozen=True)
-class Person:
-    """What a Patient resource says of one person; `uuid` begins all ids of the person's resources."""
-
-    number: int
-    uuid: str
-    born: date
-    is_male: bool
-    race: str
-    is_hispanic: bool
-    site: int
-    died: str | None
+Table = dict[str, npt.NDArray]
 
 
 @dataclass(frozen=True)
 class Texts:
     """Resources of one type: their JSON, and the number of the person each belongs to."""
 
-    persons: npt.NDArray[np.int64]
+    persons: Ints
     lines: list[str]
-
-
-def write_block(world: World, record: Record, people: dict[int, Person], until_minutes: int) -> dict[str, Texts]:
-    """All resources of a block by type. What is known only after `until_minutes` does not exist yet."""
-    return _Writer(world, record, people, until_minutes).all()
-
-
-def shared_resources(world: World) -> dict[str, list[str]]:
-    """The Organization and Practitioner resources, which belong to no patient."""
-    organizations, practitioners = [], []
-    for number, site in enumerate(world.raw["care"]["sites"]):
-        kind = _concept(f"{_HL7}/organization-type", "prov", "Healthcare Provider")
-        address = [
-            {
-                "line": ["1 Simulation Way"],
-                "city": site["city"],
-                "state": "MA",
-                "postalCode": f"0{1000 + number}",
-                "country": "US",
-            }
-        ]
-        organizations.append(_json({"resourceType": "Organization", "id": site_id(number), "meta": _meta("organization"), "identifier": [{"system": SYSTEM, "value": f"site-{number}"}], "active": True, "type": [kind], "name": site["name"], "telecom": [{"system": "phone", "value": "555-0100"}], "address": address}))  # fmt: skip
-        practitioners += [
-            _json(
-                {
-                    "resourceType": "Practitioner",
-                    "id": doctor_id(number, doctor),
-                    "meta": _meta("practitioner"),
-                    "identifier": [{"system": SYSTEM, "value": f"practitioner-{number}-{doctor}"}],
-                    "active": True,
-                    "name": [{"family": f"Simulated-{number}-{doctor}", "given": ["Clinician"], "prefix": ["Dr."]}],
-                }
-            )  # fmt: skip
-            for doctor in range(_DOCTORS_A_SITE)
-        ]
-    return {"Organization": organizations, "Practitioner": practitioners}
-
-
-def site_id(site: int) -> str:
-    """The id of a hospital's Organization."""
-    return _uuid(f"organization {site}")
-
-
-def doctor_id(site: int, doctor: int) -> str:
-    """The id of a Practitioner."""
-    return _uuid(f"practitioner {site} {doctor}")
-
-
-def bundle_of(lines: list[tuple[str, str]]) -> str:
-    """A transaction Bundle of (type, JSON) resources, which refer to each other by urn:uuid."""
-    entries = []
-    for kind, line in lines:
-        identity = line[line.index('"id":"') + 6 :].split('"', 1)[0]
-        line = _REFERENCE.sub('"reference":"urn:uuid:', line)
-        entries.append(
-            f'{{"fullUrl":"urn:uuid:{identity}","resource":{line},"request":{{"method":"POST","url":"{kind}"}}}}'
-        )
-    return f'{{"resourceType":"Bundle","type":"transaction","entry":[{",".join(entries)}]}}'
-
-
-class _Writer:
-    def __init__(self, world: World, record: Record, people: dict[int, Person], until: int) -> None:
-        self.world, self.people, self.until = world, people, until
-        self.begin = np.datetime64(world.raw["care"]["population"]["records_begin"], "m")
-        self.encounters = record.encounters.done()
-        exists = np.isin(self.encounters["person"], list(people)) & (self.encounters["start"] <= until)
-        self.has_encounter = exists
-        self.tables = {}
-        for name in ("results", "conditions", "prescriptions", "done"):
-            table = getattr(record, name).done()
-            known = table.get("issued", table.get("recorded", table.get("time")))
-            keep = np.flatnonzero(exists[table["encounter"].astype(np.int64)] & (known <= until))
-            self.tables[name] = {key: column[keep] for key, column in table.items()}
-        self.site = np.zeros(max(people, default=0) + 1, np.int64)
-        self.uuid = [""] * len(self.site)
-        for number, person in people.items():
-            self.site[number], self.uuid[number] = person.site, person.uuid
-
-    def all(self) -> dict[str, Texts]:
-        observations, reports = self._observations()
-        conditions, main = self._conditions()
-        return {
-            "Patient": self._patients(),
-            "Encounter": self._encounters(main),
-            "Observation": observations,
-            "Condition": conditions,
-            "MedicationRequest": self._prescriptions(),
-            "Procedure": self._done("procedure"),
-            "Immunization": self._done("vaccine"),
-            "DiagnosticReport": reports,
-        }
-
-    def _times(self, minutes: npt.NDArray) -> list[str]:
-        return np.datetime_as_string(self.begin + minutes.astype("timedelta64[m]"), unit="s").tolist()
-
-    def _id(self, kind: str, person: int, number: int) -> str:
-        return f"{self.uuid[person]}{_KINDS.index(kind):x}{number:011x}"
-
-    def _patients(self) -> Texts:
-        lines = [_patient(person, self._id("Patient", number, 0)) for number, person in self.people.items()]
-        return Texts(np.array(list(self.people), np.int64), lines)
-
-    def _encounters(self, main: dict[int, str]) -> Texts:
-        rows = np.flatnonzero(self.has_encounter)
-        of = {key: column[rows] for key, column in self.encounters.items()}
-        starts, ends = self._times(of["start"]), self._times(of["end"])
-        sites = self.site[of["person"].astype(np.int64)]
-        stays = [self.world.raw["stays"][name]["reason"] for name in self.world.stays]
-        provider = [f'"serviceProvider":{{"reference":"Organization/{site_id(s)}","display":"{site["name"]}"}}' for s, site in enumerate(self.world.raw["care"]["sites"])]  # fmt: skip
-        doctors = [[doctor_id(s, d) for d in range(_DOCTORS_A_SITE)] for s in range(len(provider))]
-        kinds = [f'"class":{_json({"system": f"{_HL7}/v3-ActCode", "code": code, "display": display})}' for code, display in (("AMB", "ambulatory"), ("EMER", "emergency"), ("IMP", "inpatient encounter"))]  # fmt: skip
-        priority = {flag: f'"priority":{_json(_concept(f"{_HL7}/v3-ActPriority", *(("EL", "elective") if flag else ("EM", "emergency"))))},' for flag in (True, False)}  # fmt: skip
-        visit_types = [f'"type":[{_json(_concept(_SNOMED, *one))}]' for one in _VISIT_TYPES]
-        types = {EMERGENCY: f'"type":[{_json(_concept(_SNOMED, "50849002", "Emergency room admission (procedure)"))}]', INPATIENT: f'"type":[{_json(_concept(_SNOMED, "32485007", "Hospital admission (procedure)"))}]'}  # fmt: skip
-        leaves = [f',"hospitalization":{{"dischargeDisposition":{_json(_concept("http://www.nubc.org/patient-discharge", *one))}}}' for one in _DISPOSITIONS]  # fmt: skip
-        role = _json(_concept(f"{_HL7}/diagnosis-role", "DD", "Discharge diagnosis"))
-        meta, lines = _json(_meta("encounter")), []
-        columns = (of[key].tolist() for key in ("person", "kind", "reason", "disposition", "is_planned", "end"))
-        for row, person, kind, reason, disposition, planned, end_minute, start, end, site in zip(rows.tolist(), *columns, starts, ends, sites.tolist(), strict=True):  # fmt: skip
-            is_over = end_minute <= self.until
-            kind_text = types[kind] if kind != AMBULATORY else visit_types[(row * 7 + person) % len(visit_types)]
-            patient = self._id("Patient", person, 0)
-            text = (
-                f'{{"resourceType":"Encounter","id":"{self._id("Encounter", person, row)}","meta":{meta},'
-                f'"status":"{"finished" if is_over else "in-progress"}",{kinds[kind]},{kind_text},'
-                f'{priority[planned] if kind == INPATIENT else ""}"subject":{{"reference":"Patient/{patient}"}},'
-                f'"participant":[{{"individual":{{"reference":"Practitioner/{doctors[site][(person + kind) % _DOCTORS_A_SITE]}"}}}}],'
-                f'"period":{{"start":"{start}+00:00"' + (f',"end":"{end}+00:00"}}' if is_over else "}")
-            )
-            if reason >= 0:
-                text += f',"reasonCode":[{_json(_concept(_SNOMED, *stays[reason]))}]'
-            if row in main:
-                text += f',"diagnosis":[{{"condition":{{"reference":"Condition/{main[row]}"}},"use":{role}}}]'
-            if kind == INPATIENT and is_over:
-                text += leaves[disposition]
-            lines.append(f"{text},{provider[site]}}}")
-        return Texts(of["person"].astype(np.int64), lines)
-
-    def _observations(self) -> tuple[Texts, Texts]:
-        table = self.tables["results"]
-        times, issued = self._times(table["time"]), self._times(table["issued"])
-        person, encounter = table["person"].astype(np.int64), table["encounter"].astype(np.int64)
-        ids = [self._id("Observation", p, n) for n, p in enumerate(person.tolist())]
-        about = [
-            f'"subject":{{"reference":"Patient/{self._id("Patient", p, 0)}"}},"encounter":{{"reference":"Encounter/{self._id("Encounter", p, e)}"}},"effectiveDateTime":"{t}+00:00","issued":"{i}.000+00:00",'
-            for p, e, t, i in zip(person.tolist(), encounter.tolist(), times, issued, strict=True)
-        ]
-        lines = [""] * len(ids)
-        spelling = np.array([site["spelling"] for site in self.world.raw["care"]["sites"]])[self.site[person]]
-        for number, name in enumerate(self.world.results):
-            one = self.world.raw["measurements"][name]
-            for s, code in enumerate(one["codes"]):
-                of = (table["result"] == number) & (np.minimum(spelling, len(one["codes"]) - 1) == s)
-                _fill_observations(lines, np.flatnonzero(of), ids, about, table, name, one, code, self.world)
-        return Texts(person, lines), self._reports(table, person, encounter, ids, times, issued)
-
-    def _reports(self, table, person, encounter, ids, times, issued) -> Texts:
-        lines, persons, meta = [], [], _json(_meta("diagnosticreport-lab"))
-        category = _json([_concept(f"{_HL7}/v2-0074", "LAB", "Laboratory")])
-        for number, name in enumerate(self.world.orders):
-            order = self.world.raw["orders"][name]
-            if "panel" not in order:
-                continue
-            rows = np.flatnonzero(table["order"] == number)
-            rows = rows[np.argsort(encounter[rows], kind="stable")]
-            for group in np.split(rows, np.flatnonzero(np.diff(encounter[rows])) + 1) if len(rows) else []:
-                first, last = int(group[0]), int(group[np.argmax(table["issued"][group])])
-                p, e = int(person[first]), int(encounter[first])
-                results = ",".join(f'{{"reference":"Observation/{ids[row]}"}}' for row in group.tolist())
-                lines.append(
-                    f'{{"resourceType":"DiagnosticReport","id":"{self._id("DiagnosticReport", p, len(lines))}","meta":{meta},"status":"final",'
-                    f'"category":{category},"code":{_json(_concept(_LOINC, *order["panel"]))},"subject":{{"reference":"Patient/{self._id("Patient", p, 0)}"}},'
-                    f'"encounter":{{"reference":"Encounter/{self._id("Encounter", p, e)}"}},"effectiveDateTime":"{times[first]}+00:00",'
-                    f'"issued":"{issued[last]}.000+00:00","result":[{results}]}}'
-                )
-                persons.append(p)
-        return Texts(np.array(persons, np.int64), lines)
-
-    def _conditions(self) -> tuple[Texts, dict[int, str]]:
-        table = self.tables["conditions"]
-        onset, recorded = self._times(table["onset"]), self._times(table["recorded"])
-        ends = table["onset"] + _PASSING_DAYS * 1440
-        over = self._times(np.minimum(ends, self.until))
-        codes = [self.world.raw["conditions"][name] for name in self.world.conditions]
-        texts = {
-            (number, icd): f'"code":{_json(_concept("http://hl7.org/fhir/sid/icd-10-cm", *one["icd"]) if icd else _concept(_SNOMED, *one["code"]))}'
-            for number, one in enumerate(codes) if "code" in one for icd in (True, False)
-        }  # fmt: skip
-        is_icd = [site["icd"] for site in self.world.raw["care"]["sites"]]
-        status = {word: f'"clinicalStatus":{_json(_concept(f"{_HL7}/condition-clinical", word, word.capitalize()))}' for word in ("active", "resolved")}  # fmt: skip
-        verified = f'"verificationStatus":{_json(_concept(f"{_HL7}/condition-ver-status", "confirmed", "Confirmed"))}'
-        category = {flag: f'"category":{_json([_concept(f"{_HL7}/condition-category", *(("encounter-diagnosis", "Encounter Diagnosis") if flag else ("problem-list-item", "Problem List Item")))])}' for flag in (True, False)}  # fmt: skip
-        meta, lines, main = _json(_meta("condition")), [], {}
-        columns = (table[key].tolist() for key in ("person", "encounter", "condition", "is_main"))
-        for number, (p, e, c, is_main, began, known, over_at, end) in enumerate(zip(*columns, onset, recorded, over, ends.tolist(), strict=True)):  # fmt: skip
-            identity = self._id("Condition", p, number)
-            passes = is_main and end <= self.until and c in self._passing()
-            if is_main:
-                main[e] = identity
-            lines.append(
-                f'{{"resourceType":"Condition","id":"{identity}","meta":{meta},{status["resolved" if passes else "active"]},{verified},'
-                f'{category[is_main]},{texts[c, is_icd[self.site[p]]]},"subject":{{"reference":"Patient/{self._id("Patient", p, 0)}"}},'
-                f'"encounter":{{"reference":"Encounter/{self._id("Encounter", p, e)}"}},"onsetDateTime":"{began}+00:00",'
-                + (f'"abatementDateTime":"{over_at}+00:00",' if passes else "") + f'"recordedDate":"{known}+00:00"}}'
-            )  # fmt: skip
-        return Texts(table["person"].astype(np.int64), lines), main
-
-    def _passing(self) -> set[int]:
-        return {
-            self.world.conditions.index(name) for name in ("pneumonia", "sepsis", "hip_fracture", "copd_exacerbation")
-        }
-
-    def _prescriptions(self) -> Texts:
-        table = self.tables["prescriptions"]
-        times = self._times(table["time"])
-        columns = [table[key].astype(np.int64).tolist() for key in ("person", "encounter", "drug")]
-        latest = {(p, d): number for number, (p, _, d) in enumerate(zip(*columns, strict=True))}
-        drugs = [f'"medicationCodeableConcept":{_json(_concept("http://www.nlm.nih.gov/research/umls/rxnorm", *self.world.raw["treatments"][name]["code"]))}' for name in self.world.drugs]  # fmt: skip
-        meta = _json(_meta("medicationrequest"))
-        lines = [
-            f'{{"resourceType":"MedicationRequest","id":"{self._id("MedicationRequest", p, number)}","meta":{meta},"status":"{"active" if latest[p, d] == number else "completed"}",'
-            f'"intent":"order",{drugs[d]},"subject":{{"reference":"Patient/{self._id("Patient", p, 0)}"}},"encounter":{{"reference":"Encounter/{self._id("Encounter", p, e)}"}},'
-            f'"authoredOn":"{time}+00:00","requester":{{"reference":"Practitioner/{doctor_id(int(self.site[p]), p % _DOCTORS_A_SITE)}"}}}}'
-            for number, (p, e, d, time) in enumerate(zip(*columns, times, strict=True))
-        ]
-        return Texts(np.array(columns[0], np.int64), lines)
-
-    def _done(self, what: str) -> Texts:
-        """Procedures, or vaccinations."""
-        table = self.tables["done"]
-        orders = [self.world.raw["orders"][name].get(what) for name in self.world.orders]
-        rows = np.flatnonzero(np.array([one is not None for one in orders])[table["order"].astype(np.int64)])
-        times, ends = self._times(table["time"][rows]), self._times(table["time"][rows] + 15)
-        columns = [table[key][rows].astype(np.int64).tolist() for key in ("person", "encounter", "order")]
-        kind = "Procedure" if what == "procedure" else "Immunization"
-        meta, lines = _json(_meta(kind.lower())), []
-        for number, (p, e, o, time, end) in enumerate(zip(*columns, times, ends, strict=True)):
-            patient, encounter = self._id("Patient", p, 0), self._id("Encounter", p, e)
-            start = f'{{"resourceType":"{kind}","id":"{self._id(kind, p, number)}","meta":{meta},"status":"completed",'
-            at = f'"encounter":{{"reference":"Encounter/{encounter}"}},'
-            if what == "procedure":
-                lines.append(f'{start}"code":{_json(_concept(_SNOMED, *orders[o]))},"subject":{{"reference":"Patient/{patient}"}},{at}"performedPeriod":{{"start":"{time}+00:00","end":"{end}+00:00"}}}}')  # fmt: skip
-            else:
-                lines.append(f'{start}"vaccineCode":{_json(_concept("http://hl7.org/fhir/sid/cvx", *orders[o]))},"patient":{{"reference":"Patient/{patient}"}},{at}"occurrenceDateTime":"{time}+00:00","primarySource":true}}')  # fmt: skip
-        return Texts(np.array(columns[0], np.int64), lines)
-
-
-def _fill_observations(lines, rows, ids, about, table, name, one, code, world) -> None:
-    """The lines of one result under one code."""
-    if not len(rows):
-        return
-    category = _json([_concept(f"{_HL7}/observation-category", one["category"], one["category"])])
-    meta = _json(_meta("observation-lab" if one["category"] == "laboratory" else "vital-signs" if one["category"] == "vital-signs" else "simple-observation"))  # fmt: skip
-    start = '{"resourceType":"Observation","id":"'
-    whole = (
-        _concept(_LOINC, "85354-9", "Blood pressure panel with all children optional")
-        if name == "sbp"
-        else _concept(_LOINC, *code[:2])
-    )
-    middle = f'","meta":{meta},"status":"final","category":{category},"code":{_json(whole)},'
-    decimals, values = one["decimals"], table["value"][rows].tolist()
-    at = rows.tolist()
-    if one.get("formula") == "smoking":
-        answers = [f'"valueCodeableConcept":{_json(_concept(_SNOMED, *answer))}}}' for answer in _SMOKING]
-        for row, value in zip(at, values, strict=True):
-            lines[row] = f"{start}{ids[row]}{middle}{about[row]}{answers[int(value)]}"
-        return
-    unit = f',"unit":"{code[2]}","system":"{_UCUM}","code":"{code[2]}"}}'
-    if name == "sbp":
-        diastolic = world.raw["measurements"]["dbp"]["codes"][0]
-        systolic_text, diastolic_text = (
-            f'"code":{_json(_concept(_LOINC, *c[:2]))},"valueQuantity":{{"value":' for c in (code, diastolic)
-        )
-        for row, value, second in zip(at, values, table["second"][rows].tolist(), strict=True):
-            lines[row] = f'{start}{ids[row]}{middle}{about[row]}"component":[{{{systolic_text}{value:.0f}{unit}}},{{{diastolic_text}{second:.0f}{unit}}}]}}'  # fmt: skip
-        return
-    for row, value in zip(at, values, strict=True):
-        lines[row] = f'{start}{ids[row]}{middle}{about[row]}"valueQuantity":{{"value":{value:.{decimals}f}{unit}}}'
-
-
-def _patient(person: Person, identity: str) -> str:
-    race = {"2106-3": "White", "2054-5": "Black or African American", "2028-9": "Asian", "2131-1": "Other Race"}[
-        person.race
-    ]
-    ethnicity = ("2135-2", "Hispanic or Latino") if person.is_hispanic else ("2186-5", "Not Hispanic or Latino")
-    omb = "urn:oid:2.16.840.1.113883.6.238"
-    resource = {
-        "resourceType": "Patient",
-        "id": identity,
-        "meta": _meta("patient"),
-        "text": {"status": "generated", "div": '<div xmlns="http://www.w3.org/1999/xhtml">A simulated person, not a real one.</div>'},
-        "extension": [
-            {"url": f"{_US_CORE}/us-core-race", "extension": [{"url": "ombCategory", "valueCoding": {"system": omb, "code": person.race, "display": race}}, {"url": "text", "valueString": race}]},
-            {"url": f"{_US_CORE}/us-core-ethnicity", "extension": [{"url": "ombCategory", "valueCoding": {"system": omb, "code": ethnicity[0], "display": ethnicity[1]}}, {"url": "text", "valueString": ethnicity[1]}]},
-            {"url": f"{_US_CORE}/us-core-birthsex", "valueCode": "M" if person.is_male else "F"},
-        ],
-        "identifier": [{"type": _concept(f"{_HL7}/v2-0203", "MR", "Medical Record Number"), "system": SYSTEM, "value": identity}],
-        "name": [{"use": "official", "family": f"Simulated-{identity[:6]}", "given": ["Person"]}],
-        "gender": "male" if person.is_male else "female",
-        "birthDate": person.born.isoformat(),
-        "address": [{"line": ["1 Simulation Way"], "city": "Simulated City", "state": "MA", "postalCode": f"0{1000 + person.site}", "country": "US"}],
-    }  # fmt: skip
-    if person.died is not None:
-        resource["deceasedDateTime"] = person.died
-    return _json(resource)
-
-
-def person_uuid(seed: int, block: int, number: int) -> str:
-    """The first twenty hexadecimal digits of all ids of one person's resources, as a UUID begins."""
-    digits = hashlib.blake2b(f"simulated {seed} {block} {number}".encode(), digest_size=10).hexdigest()
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:]}-"
 
 
 def patient_id(seed: int, block: int, number: int) -> str:
@@ -376,21 +34,256 @@ def patient_id(seed: int, block: int, number: int) -> str:
     return f"{person_uuid(seed, block, number)}{0:012x}"
 
 
-def _uuid(name: str) -> str:
-    digits = hashlib.blake2b(f"simulated {name}".encode(), digest_size=16).hexdigest()
+def person_uuid(seed: int, block: int, number: int) -> str:
+    """The first twenty hexadecimal digits of all ids of one person's resources, as a UUID begins."""
+    return _uuid(f"{seed} {block} {number}", 10)
+
+
+def shared_resources(world: World) -> dict[str, list[str]]:
+    """The Organization and Practitioner resources, which belong to no patient."""
+    sites = _sites(world)
+    doctors = [f"{site}-{doctor}" for site in range(len(sites)) for doctor in range(_DOCTORS)]
+    ids = _doctors(len(sites)).ravel()
+    return {
+        "Organization": [
+            line for n, site in enumerate(sites) for line in written("Organization", {"site": site}, {"number": str(n)})
+        ],
+        "Practitioner": list(written("Practitioner", {}, {"id": ids, "number": doctors})),
+    }
+
+
+def write_block(world: World, record: Record, uuids: list[str], until: int) -> dict[str, Texts]:
+    """All resources of a block by type; `uuids` begin the ids of its first people, and nobody else is written.
+
+    What is known only after the minute `until` does not exist yet.
+    """
+    writer = _Writer(world, record, uuids, until)
+    conditions, observations = writer.conditions(), writer.observations()  # others refer to these
+    return {
+        "Patient": writer.patients(),
+        "Encounter": writer.encounters(),
+        "Observation": observations,
+        "Condition": conditions,
+        "MedicationRequest": writer.prescriptions(),
+        "Procedure": writer.done("Procedure"),
+        "Immunization": writer.done("Immunization"),
+        "DiagnosticReport": writer.reports(),
+    }
+
+
+class _Writer:
+    """Tables of what is known by `until`, and the ids that their rows refer to."""
+
+    def __init__(self, world: World, record: Record, uuids: list[str], until: int) -> None:
+        self.world, self.uuids, self.until, self.codes = world, uuids, until, _codes(world)
+        self.begin = np.datetime64(world.raw["care"]["population"]["records_begin"], "m")
+        self.people = {name: column[: len(uuids)] for name, column in record.people.items()}
+        self.patient_ids = _texts(f"{uuid}{0:012x}" for uuid in uuids)
+        visits = record.encounters.done()
+        exists = (visits["person"] < len(uuids)) & (visits["start"] <= until)
+        self.visits = _take(visits | {"encounter": np.arange(len(exists))}, exists)
+        self.visit_ids, self.main_conditions = np.full((2, len(exists)), None, object)
+        self.visit_ids[exists] = self._ids("Encounter", self.visits["person"], self.visits["encounter"])
+        tables = {name: getattr(record, name).done() for name in ("results", "conditions", "prescriptions", "done")}
+        known = {"results": "issued", "conditions": "recorded", "prescriptions": "time", "done": "time"}
+        self.tables = {
+            name: _take(table, exists[table["encounter"]] & (table[known[name]] <= until))
+            for name, table in tables.items()
+        }
+
+    def patients(self) -> Texts:
+        born = self.begin.astype("datetime64[D]") - np.floor(self.people["days"]).astype("timedelta64[D]")
+        own = {
+            "id": self.patient_ids,
+            "name": _texts(uuid[:6] for uuid in self.uuids),
+            "born": _texts(born.astype(str)),
+        }
+        return self._texts("Patient", self.people | own | {"person": np.arange(len(self.uuids))})
+
+    def encounters(self) -> Texts:
+        table, person, kind = self.visits, self.visits["person"], self.visits["kind"]
+        visit_type = 2 + (table["encounter"] * 7 + person) % (len(self.codes["Encounter"]["type"]) - 2)
+        is_over, is_stay = table["end"] <= self.until, kind == INPATIENT
+        own = {
+            "id": self.visit_ids[table["encounter"]],
+            "patient": self.patient_ids[person],
+            "practitioner": self._doctors(person, kind),
+            "main_condition": self.main_conditions[table["encounter"]],
+            "site": self.people["site"][person],
+            "status": is_over,
+            "type": np.where(kind == 0, visit_type, 2 - kind),
+            "priority": np.where(is_stay, table["is_planned"], -1),
+            "disposition": np.where(is_stay & is_over, table["disposition"], -1),
+        }
+        return self._texts("Encounter", table | own)
+
+    def observations(self) -> Texts:
+        table, measurements = self.tables["results"], [self.world.raw["measurements"][n] for n in self.world.results]
+        first = np.cumsum([0] + [len(one["codes"]) for one in measurements])
+        spelling = self.world.of_sites("spelling")[self.people["site"][table["person"]]].astype(np.int64)
+        value, systolic, diastolic = np.full((3, len(spelling)), None, object)
+        for number, one in enumerate(measurements):
+            rows = np.flatnonzero(table["result"] == number)
+            value[rows] = _texts(f"{number:.{one['decimals']}f}" for number in table["value"][rows].tolist())
+        is_pressure = table["result"] == self.world.results.index("sbp")
+        is_answer = table["result"] == self.world.results.index("smoking")
+        systolic[is_pressure] = value[is_pressure]
+        diastolic[is_pressure] = _texts(f"{number:.0f}" for number in table["second"][is_pressure].tolist())
+        value[is_pressure | is_answer] = None
+        own = self._about("Observation", table) | {
+            "code": np.minimum(first[table["result"]] + spelling, first[table["result"] + 1] - 1),
+            "value": value,
+            "systolic": systolic,
+            "diastolic": diastolic,
+            "answer": np.where(is_answer, table["value"], -1).astype(np.int64),
+        }
+        self.observation_ids = own["id"]
+        return self._texts("Observation", table | own)
+
+    def reports(self) -> Texts:
+        """Each panel of an occasion, with those of its results that are there."""
+        results = self.tables["results"]
+        has_panel = np.array([code is not None for code in self.codes["DiagnosticReport"]["code"]] + [False])
+        rows = np.flatnonzero(has_panel[results["order"]])  # order is -1 where none asked for the result
+        groups = [rows[group] for group in _grouped([results["order"][rows], results["encounter"][rows]])]
+        table = _take(results, np.array([group[0] for group in groups], np.int64))
+        table |= self._about("DiagnosticReport", table) | {
+            "code": table["order"],
+            "issued": np.array([results["issued"][group].max() for group in groups], np.int64),
+            "results": _texts(_references("Observation", self.observation_ids[group]) for group in groups),
+        }
+        return self._texts("DiagnosticReport", table)
+
+    def conditions(self) -> Texts:
+        table, conditions = self.tables["conditions"], self.world.conditions
+        is_icd = self.world.of_sites("icd")[self.people["site"][table["person"]]] > 0
+        is_passing = np.isin(table["condition"], [conditions.index(name) for name in _PASSING]) & table["is_main"]
+        abatement = np.where(is_passing, table["onset"] + _PASSING_DAYS * DAY_MINUTES, NEVER)
+        own = self._about("Condition", table) | {
+            "code": table["condition"] + is_icd * len(conditions),
+            "category": table["is_main"],
+            "abatement": abatement,
+            "status": abatement <= self.until,
+        }
+        self.main_conditions[table["encounter"][table["is_main"]]] = own["id"][table["is_main"]]
+        return self._texts("Condition", table | own)
+
+    def prescriptions(self) -> Texts:
+        table = self.tables["prescriptions"]
+        latest = {both: row for row, both in enumerate(zip(table["person"], table["drug"], strict=True))}
+        own = self._about("MedicationRequest", table) | {"practitioner": self._doctors(table["person"], 0)}
+        status = np.isin(np.arange(len(table["drug"])), list(latest.values()))
+        return self._texts("MedicationRequest", table | own | {"code": table["drug"], "status": status})
+
+    def done(self, kind: str) -> Texts:
+        """Procedures, or Immunizations."""
+        is_so = np.array([code is not None for code in self.codes[kind]["code"]])
+        table = _take(self.tables["done"], is_so[self.tables["done"]["order"]])
+        own = {"code": table["order"], "end": table["time"] + 15}
+        return self._texts(kind, table | self._about(kind, table) | own)
+
+    def _texts(self, kind: str, table: Table) -> Texts:
+        """One resource a row. Codes are chosen by number, -1 none; minutes become times, after `until` none."""
+        codes, places = (sorted(names & table.keys()) for names in names_in(kind))
+        own = {name: self._times(table[name]) if table[name].dtype == np.int64 else table[name] for name in places}
+        choices = {name: [*self.codes[kind][name], None] for name in codes}
+        lines = np.full(len(table["person"]), None, object)
+        for rows in _grouped([*(table[n] for n in codes), *(np.equal(column, None) for column in own.values())]):
+            chosen = {name: choices[name][int(table[name][rows[0]])] for name in codes}
+            there = {name: column[rows] for name, column in own.items() if column[rows[0]] is not None}
+            lines[rows] = list(written(kind, chosen, there))
+        return Texts(table["person"], lines.tolist())
+
+    def _about(self, kind: str, table: Table) -> Table:
+        ids = self._ids(kind, table["person"], np.arange(len(table["person"])))
+        return {
+            "id": ids,
+            "patient": self.patient_ids[table["person"]],
+            "encounter": self.visit_ids[table["encounter"]],
+        }
+
+    def _ids(self, kind: str, persons: Ints, numbers: Ints) -> npt.NDArray:
+        place, both = f"{_KINDS.index(kind):x}", zip(persons.tolist(), numbers.tolist(), strict=True)
+        return _texts(f"{self.uuids[person]}{place}{number:011x}" for person, number in both)
+
+    def _doctors(self, persons: Ints, kinds: Ints | int) -> npt.NDArray:
+        return _doctors(len(_sites(self.world)))[self.people["site"][persons], (persons + kinds) % _DOCTORS]
+
+    def _times(self, minutes: Ints) -> npt.NDArray:
+        is_known = minutes <= self.until
+        times = self.begin + np.where(is_known, minutes, 0).astype("timedelta64[m]")
+        return np.where(is_known, np.datetime_as_string(times, unit="s").astype(object), None)
+
+
+def _codes(world: World) -> dict[str, dict[str, list[Code]]]:
+    """The codes that the rows of each type choose from."""
+    raw, shapes = world.raw, shape_codes()
+    orders, conditions = [raw["orders"][n] for n in world.orders], [raw["conditions"][n] for n in world.conditions]
+
+    def of(system: str, tables: Iterable[dict], name: str = "code") -> list[Code]:
+        return [coded(system, *one[name]) if name in one else None for one in tables]
+
+    races = [
+        ("urn:oid:2.16.840.1.113883.6.238", code, name) for code, (name, _) in raw["care"]["population"]["race"].items()
+    ]
+    results: list[Code] = []
+    for name, one in raw["measurements"].items():
+        more = {"category": one["category"], "profile": shapes["profiles"][one["category"]]}
+        spellings = shapes["panels"].get(name, one["codes"])
+        results += [coded(LOINC, *code) | more | {"unit": code[2]} for code in spellings]
+    tables: dict[str, dict[str, list[Code]]] = {
+        "Patient": {"race": [coded(*race) for race in races], "site": _sites(world)},
+        "Encounter": {"reason": of(SNOMED, (raw["stays"][n] for n in world.stays), "reason"), "site": _sites(world)},
+        "Observation": {"code": results},
+        "Condition": {"code": of(SNOMED, conditions) + of(ICD_10, conditions, "icd")},
+        "MedicationRequest": {"code": of(RXNORM, (raw["treatments"][n] for n in world.drugs))},
+        "Procedure": {"code": of(SNOMED, orders, "procedure")},
+        "Immunization": {"code": of(CVX, orders, "vaccine")},
+        "DiagnosticReport": {"code": of(LOINC, orders, "panel")},
+    }
+    for kind, table in tables.items():
+        for name, codes in shapes.get(kind, {}).items():
+            table[name] = [coded(*code) if isinstance(code, list) else code for code in codes]
+    return tables
+
+
+def _sites(world: World) -> list[Code]:
+    return [
+        coded("urn:sequela:simulation", _uuid(f"organization {number}"), site["name"])
+        | {"city": site["city"], "postal_code": f"0{1000 + number}"}
+        for number, site in enumerate(world.raw["care"]["sites"])
+    ]
+
+
+def _doctors(sites: int) -> npt.NDArray:
+    """(sites, doctors): the ids of Practitioners."""
+    return np.array(
+        [[_uuid(f"practitioner {site} {doctor}") for doctor in range(_DOCTORS)] for site in range(sites)], object
+    )
+
+
+def _references(kind: str, ids: Iterable[str]) -> str:
+    return json_of([{"reference": f"{kind}/{one}"} for one in ids])
+
+
+def _uuid(name: str, size: int = 16) -> str:
+    """The first `size` bytes of a UUID for what is called so, with the hyphens of a whole one."""
+    digits = hashlib.blake2b(f"simulated {name}".encode(), digest_size=size).hexdigest()
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
-def _meta(profile: str) -> dict:
-    return {"profile": [f"{_US_CORE}/us-core-{profile}"], "tag": [{"system": SYSTEM, "code": "simulated"}]}
+def _grouped(keys: Sequence[npt.NDArray]) -> Iterator[Ints]:
+    """The rows that agree in all keys, group after group."""
+    together = np.zeros(len(keys[0]), np.int64)
+    for key in keys:
+        together = together * (int(key.max(initial=0)) + 2) + key + 1
+    order = np.argsort(together, kind="stable")
+    yield from np.split(order, np.flatnonzero(np.diff(together[order])) + 1) if len(order) else []
 
 
-def _concept(system: str, code: str, display: str) -> dict:
-    return {"coding": [{"system": system, "code": code, "display": display}], "text": display}
+def _take(table: Table, rows: npt.NDArray) -> Table:
+    return {name: column[rows] for name, column in table.items()}
 
 
-def _json(value: object) -> str:
-    return msgspec.json.encode(value).decode()
-
-
-__all__ = ["DIED", "Person", "Texts", "bundle_of", "person_uuid", "shared_resources", "write_block"]
+def _texts(values: Iterable[str]) -> npt.NDArray:
+    return np.array(list(values), object)
