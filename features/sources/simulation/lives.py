@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from features.sources.simulation.engine import Month, People, step
-from features.sources.simulation.people import concatenate, draw_arrivals
+from features.sources.simulation.people import draw_arrivals
 from features.sources.simulation.world import World
 
 BLOCK = 512
@@ -37,6 +37,6 @@ def live(
     for month in range(months):
         joining = np.flatnonzero(arrivals.month == month)
         if len(joining):
-            people, number = concatenate(people, arrivals.people.take(joining)), np.concatenate([number, joining])
+            people, number = people.and_also(arrivals.people.take(joining)), np.concatenate([number, joining])
         happened = step(people, world, MONTH_YEARS, np.random.default_rng([seed, block, 1, month]))
         yield month, people, happened, number

@@ -1,12 +1,14 @@
 """Drawing people: age, sex, place, genes and habits; and living their years before the records begin."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from features.sources.simulation.engine import People, set_covariates, set_levels, step
-from features.sources.simulation.world import RATE_AGES, World
+from features.sources.simulation.bodies import People, set_covariates, set_levels
+from features.sources.simulation.engine import step
+from features.sources.simulation.hazards import RATE_AGES
+from features.sources.simulation.world import World
 
 FIRST_AGE = 20.0
 _SEGMENT_YEARS = 5.0  # people join a block in groups, and live in long steps until they are recorded
@@ -35,7 +37,7 @@ def draw_arrivals(world: World, rng: np.random.Generator, wanted: int, months: i
     number = np.array([], np.int64)
     for segment in range(int(segments.max()), -1, -1):
         joining = np.flatnonzero(segments == segment)
-        living, number = concatenate(living, people.take(joining)), np.concatenate([number, joining])
+        living, number = living.and_also(people.take(joining)), np.concatenate([number, joining])
         for _ in range(int(_SEGMENT_YEARS / _STEP_YEARS) if segment else 0):
             step(living, world, _STEP_YEARS, rng)
             living.here[:] = True  # who moved away came from elsewhere
@@ -48,16 +50,6 @@ def draw_arrivals(world: World, rng: np.random.Generator, wanted: int, months: i
     population = world.raw["care"]["population"]
     waits = rng.random(wanted) >= population["there_from_the_start"]
     return Arrivals(living.take(chosen), np.where(waits, rng.integers(1, months - 12, wanted), 0))
-
-
-def concatenate(first: People, second: People) -> People:
-    """Two groups as one."""
-    return People(
-        **{
-            one.name: np.concatenate([getattr(first, one.name), getattr(second, one.name)], axis=-1)
-            for one in fields(People)
-        }
-    )
 
 
 def _ages(world: World, rng: np.random.Generator, n: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
@@ -101,9 +93,7 @@ def _newborn(world: World, rng: np.random.Generator, is_male: npt.NDArray, entry
         traits=as_floats(np.stack(drawn)),
         own=as_floats(own),
         wander=as_floats(wander),
-        pace=as_floats(
-            np.exp(world.pace[:, None] * rng.standard_normal((len(world.states), n)) - world.pace[:, None] ** 2 / 2)
-        ),
+        pace=as_floats(np.exp(world.pace * rng.standard_normal((len(world.states), n)) - world.pace**2 / 2)),
         drifted=np.zeros((len(world.states), n), np.float32),
         response=as_floats(np.exp(varies * rng.standard_normal((len(world.drugs), n)) - varies**2 / 2)),
         has=has,

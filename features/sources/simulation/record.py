@@ -15,7 +15,8 @@ from features.sources.simulation.lives import BLOCK
 from features.sources.simulation.results import by_formula
 from features.sources.simulation.rounds import rounds
 from features.sources.simulation.stays import StayPaths
-from features.sources.simulation.world import Bools, Floats, Ints, World
+from features.sources.simulation.hazards import Bools, Floats, Ints
+from features.sources.simulation.world import World
 
 MONTH_MINUTES = 43_830  # a twelfth of 365.25 days
 DAY_MINUTES = 1440

@@ -4,7 +4,8 @@ import numpy as np
 import numpy.typing as npt
 
 from features.sources.simulation.engine import People
-from features.sources.simulation.world import Floats, Ints, World
+from features.sources.simulation.hazards import Floats, Ints
+from features.sources.simulation.world import World
 
 
 def by_formula(

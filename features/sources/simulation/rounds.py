@@ -8,7 +8,8 @@ import numpy as np
 from features.sources.simulation.engine import People, measured_level
 from features.sources.simulation.results import by_formula
 from features.sources.simulation.stays import StayPaths
-from features.sources.simulation.world import Bools, Floats, Ints, World
+from features.sources.simulation.hazards import Bools, Floats, Ints
+from features.sources.simulation.world import World
 
 _ORGANS = ("lungs", "heart", "fever")
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from features.sources.simulation.world import Floats, World
+from features.sources.simulation.hazards import Floats
+from features.sources.simulation.world import World
 
 LONGEST_HOURS = 24 * 45
 SHORTEST_HOURS = 10

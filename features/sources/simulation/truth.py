@@ -65,11 +65,9 @@ def sample_moments(world: World, seed: int, block: int, wanted: int, each: int =
             turn[who[at]] += 1
     if not taken:
         raise ValueError("Nobody had a visit in the months from which moments are drawn.")
-    from features.sources.simulation.people import concatenate
-
     people = taken[0][0]
     for more, _, _ in taken[1:]:
-        people = concatenate(people, more)
+        people = people.and_also(more)
     return Moments(people, np.concatenate([one[1] for one in taken]), np.concatenate([one[2] for one in taken]))
 
 

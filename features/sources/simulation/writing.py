@@ -9,7 +9,8 @@ import numpy.typing as npt
 
 from features.sources.simulation.record import DAY_MINUTES, INPATIENT, NEVER, Record
 from features.sources.simulation.shapes import Code, coded, json_of, names_in, shape_codes, written
-from features.sources.simulation.world import Ints, World
+from features.sources.simulation.hazards import Ints
+from features.sources.simulation.world import World
 
 SNOMED, LOINC, ICD_10 = "http://snomed.info/sct", "http://loinc.org", "http://hl7.org/fhir/sid/icd-10-cm"
 RXNORM, CVX = "http://www.nlm.nih.gov/research/umls/rxnorm", "http://hl7.org/fhir/sid/cvx"
