@@ -1,42 +1,49 @@
-"""Results as a laboratory or a nurse would write them: from a body's state, with the formulas of measurements.toml."""
+"""Results as a laboratory or a nurse writes them down: the formulas that measurements.toml names."""
+
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 
-from features.sources.simulation.engine import People
+from features.sources.simulation.bodies import People, measured_level
 from features.sources.simulation.hazards import Floats, Ints
 from features.sources.simulation.world import World
 
+OWN_ERROR = (None, "exponential", "weight", "creatinine")  # formulas of the one result that clinicians remember
 
-def by_formula(
-    world: World, formula: str | None, level: Floats, people: People, at: Ints, height: Floats | None = None
-) -> Floats:
-    """What is reported of a measured `level` of the people `at`; `height` in cm is needed for the weight."""
-    if formula is None:
-        return level
-    if formula == "exponential":
-        return np.exp(level)
-    if formula == "weight":
-        return level * (height / 100) ** 2
-    if formula == "glucose":  # the average glucose that an HbA1c stands for (ADAG)
-        return np.maximum(28.7 * level - 46.7, 45)
-    if formula == "creatinine":
-        return creatinine_of(level, people.age[at], people.is_male[at])
-    if formula == "total_cholesterol":
-        hdl, lntg = (people.level[world.states.index(name), at] for name in ("hdl", "lntg"))
-        return level + hdl + np.exp(lntg) / 5
-    if formula == "nt_probnp":
-        failing = people.has[world.conditions.index("heart_failure"), at]
-        return np.exp(4.2 + 0.035 * (people.age[at] - 50) + 0.05 * np.maximum(60 - level, 0) + 1.3 * failing)
-    if formula == "smoking":  # never, ex-smoker, smokes
-        smokes, stopped = (people.has[world.conditions.index(name), at] for name in ("smokes", "ex_smoker"))
-        return np.where(smokes, 2, np.where(stopped, 1, 0))
-    raise ValueError(f"measurements.toml names a formula that nobody wrote: {formula}")
+# The measured level, and what else is true of the same people, by name: age, is_male, height (cm), a state or a condition.
+FORMULAS: dict[str | None, Callable[[Floats, Callable[[str], Floats]], Floats]] = {
+    None: lambda level, of: level,
+    "exponential": lambda level, of: np.exp(level),
+    "weight": lambda level, of: level * (of("height") / 100) ** 2,
+    "glucose": lambda level, of: np.maximum(28.7 * level - 46.7, 45),  # the average that an HbA1c stands for (ADAG)
+    "creatinine": lambda level, of: creatinine_of(level, of("age"), of("is_male")),
+    "total_cholesterol": lambda level, of: level + of("hdl") + np.exp(of("lntg")) / 5,  # Friedewald
+    "nt_probnp": lambda level, of: np.exp(
+        4.2 + 0.035 * (of("age") - 50) + 0.05 * np.maximum(60 - level, 0) + 1.3 * of("heart_failure")
+    ),
+    "smoking": lambda level, of: np.where(of("smokes"), 2, of("ex_smoker")),  # never, ex-smoker, smokes
+}
+
+
+def result_of(world: World, name: str, people: People, at: Ints, error: Floats, height: Floats | None = None) -> Floats:
+    """The result `name` of the people `at`, `error` being that of the measurement (in sd), in measurements.toml's unit."""
+    one = world.raw["measurements"][name]
+
+    def of(what: str) -> Floats:
+        if what == "height":
+            return height
+        if what in world.conditions:
+            return people.has[world.conditions.index(what), at]
+        return people.level[world.states.index(what), at] if what in world.states else getattr(people, what)[at]
+
+    level = measured_level(of(one["of"]), error, one) if one["of"] in world.states else error
+    return FORMULAS[one.get("formula")](level, of)
 
 
 def creatinine_of(egfr: npt.ArrayLike, age: npt.ArrayLike, is_male: npt.ArrayLike) -> Floats:
     """Creatinine (mg/dL) of an eGFR (mL/min/1.73 m2); Inker, N Engl J Med 2021;385:1737-49, solved for creatinine."""
-    is_male = np.asarray(is_male) == 1
-    kappa, alpha = np.where(is_male, 0.9, 0.7), np.where(is_male, -0.302, -0.241)
-    ratio = np.maximum(egfr, 2) / (142 * 0.9938 ** np.asarray(age) * np.where(is_male, 1.0, 1.012))
+    is_man = np.asarray(is_male) == 1
+    kappa, alpha = np.where(is_man, 0.9, 0.7), np.where(is_man, -0.302, -0.241)
+    ratio = np.maximum(egfr, 2) / (142 * 0.9938 ** np.asarray(age) * np.where(is_man, 1.0, 1.012))
     return kappa * np.where(ratio < 1, ratio ** (-1 / 1.2), ratio ** (1 / alpha))

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from features.sources.simulation.engine import People, measured_level
-from features.sources.simulation.results import by_formula
+from features.sources.simulation.bodies import People
+from features.sources.simulation.results import result_of
 from features.sources.simulation.stays import StayPaths
 from features.sources.simulation.hazards import Bools, Floats, Ints
 from features.sources.simulation.world import World
@@ -70,10 +70,7 @@ def _blood(
     minute, hours = hour * 60 + rng.integers(10, 50, len(stay)), tables["rounds"]["blood_hours"]
     who = stay_of[stay]
     for name, one in tables["blood"].items():
-        measurement = world.raw["measurements"][name]
-        state = world.states.index(measurement["of"])
-        level = measured_level(people.level[state, who], rng.standard_normal(len(stay)), measurement)
-        usual = by_formula(world, measurement.get("formula"), level, people, who)
+        usual = result_of(world, name, people, who, rng.standard_normal(len(stay)))
         yield Taken(name, stay, minute, usual * (1 + (one["ill"] + one.get("fever", 0) * fever) * severity), hours)
     for name, one in tables["blood_by_logarithm"].items():
         if "chance" in one:

@@ -61,7 +61,7 @@ def simulate_block(world: World, seed: int, block: int, wanted: int = BLOCK) -> 
     population = world.raw["care"]["population"]
     first, last = (date.fromisoformat(population[key]) for key in ("records_begin", "records_end"))
     uuids = [person_uuid(seed, block, number) for number in range(wanted)]
-    return write_block(world, recorder.record, uuids, ((last - first).days + 1) * DAY_MINUTES - 1)
+    return write_block(world, recorder, uuids, ((last - first).days + 1) * DAY_MINUTES - 1)
 
 
 def _simulate_part(folder: Path, seed: int, blocks: range, patients: int, format: Format) -> list[LandedFile]:
