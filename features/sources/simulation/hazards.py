@@ -5,13 +5,12 @@ Process, and those of one phase of a month are laid out as Rows.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.floating]
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 Tables = dict[str, dict]
@@ -39,24 +38,33 @@ class Process(NamedTuple):
     ratios: Mapping[str, float] = {}
 
 
-@dataclass(frozen=True)
 class Rows:
-    """Processes of one phase of a month. base: (rows, ages x sexes); weights: (rows, covariates)."""
+    """Processes of one phase of a month. base: (rows, ages x sexes); weights: (rows, covariates).
 
-    names: list[str]
-    what: list[str]
-    target: Ints
-    occasions: list[str]
-    base: Floats
-    weights: Floats
+    Raises ValueError for a covariate that no table defines.
+    """
+
+    def __init__(self, processes: Iterable[Process], covariates: list[str], corrections: Tables) -> None:
+        rows = list(processes)
+        self.names = [one.name for one in rows]
+        self.target = np.array([one.target for one in rows])
+        self.occasions = [one.occasion for one in rows]
+        self._places = {what: [i for i, one in enumerate(rows) if one.what == what] for _, what, *_ in rows}
+        self.base = np.stack([_base(one, corrections) for one in rows])
+        weights = np.zeros((len(rows), len(covariates)))
+        for weight, one in zip(weights, rows, strict=True):
+            logs = [(name, float(np.log(ratio))) for name, ratio in one.ratios.items()]
+            for name, value in logs + [(name, -_NEVER) for name in one.needs] + [(name, _NEVER) for name in one.never]:
+                weight[covariates.index(name)] += value
+        self.weights = weights.astype(np.float32)
+
+    def of(self, what: str) -> list[int]:
+        """The rows in which `what` happens."""
+        return self._places.get(what, [])
 
     def rates(self, x: Floats, age: Floats, is_male: Ints) -> Floats:
         """(rows, P), of people with covariates `x`, for each unit of a row's occasion."""
         return np.exp(self.base[:, np.minimum(age.astype(np.int64), OLDEST - 1) * 2 + is_male] + self.weights @ x)
-
-    def of(self, what: str) -> Ints:
-        """The rows in which `what` happens."""
-        return np.array([row for row, one in enumerate(self.what) if one == what], np.int64)
 
     def by_target(self, what: str, happens: Bools, targets: int) -> Bools:
         """(targets, P): to what any row of `what` happens, given which rows happen."""
@@ -64,24 +72,6 @@ class Rows:
         for row in self.of(what):
             found[self.target[row]] |= happens[row]
         return found
-
-
-def lay_out(processes: Iterable[Process], covariates: list[str], corrections: Tables) -> Rows:
-    """Rows of processes, corrected. Raises ValueError for a covariate that no table defines."""
-    rows = list(processes)
-    weights = np.zeros((len(rows), len(covariates)))
-    for weight, one in zip(weights, rows, strict=True):
-        logs = [*((name, np.log(ratio)) for name, ratio in one.ratios.items())]
-        for name, value in logs + [(name, -_NEVER) for name in one.needs] + [(name, _NEVER) for name in one.never]:
-            weight[covariates.index(name)] += value
-    return Rows(
-        [one.name for one in rows],
-        [one.what for one in rows],
-        np.array([one.target for one in rows]),
-        [one.occasion for one in rows],
-        np.stack([_base(one, corrections) for one in rows]),
-        weights.astype(np.float32),
-    )
 
 
 def _base(one: Process, corrections: Tables) -> Floats:

@@ -31,7 +31,7 @@ _SPREAD_OF_HOURS = 0.5
 _ACUTE = ("pneumonia", "sepsis", "hip_fracture", "copd_exacerbation")  # written off after some days
 _ACUTE_DAYS = 60
 _COLUMNS = {
-    "Encounter": "patient kind type reason priority disposition site practitioner main_condition start end",
+    "Encounter": "patient kind type reason priority disposition site practitioner condition start end",
     "Observation": "patient encounter code answer value systolic diastolic decimals order time issued",
     "Condition": "patient encounter code category onset abatement recorded",
     "MedicationRequest": "patient encounter code practitioner time",
@@ -105,7 +105,7 @@ class Recorder:
     """Writes month after month of one block down.
 
     rows: by type, with columns named as the places and codes of its shape (shapes/*.json): patient is the number in the
-    block, encounter and main_condition places among the rows of those types, codes places in the lists of writing.py.
+    block, encounter and condition (the main one of a stay) places among the rows of those types, codes places in the lists of writing.py.
     people: the same of the people; days: lived when the records begin. visit_ends: of each person's latest visit.
     """
 
@@ -176,7 +176,7 @@ class Recorder:
                 abatement = begin[of] + _ACUTE_DAYS * DAY_MINUTES if name in _ACUTE else NEVER
                 about = {"encounter": encounter[of], "code": condition, "category": 1, "onset": begin[of]}
                 main[of] = self._diagnose(patient[of], **about, recorded=end[of], abatement=abatement)
-        more = {"priority": is_planned, "reason": stays.kind, "disposition": left, "main_condition": main}
+        more = {"priority": is_planned, "reason": stays.kind, "disposition": left, "condition": main}
         own = self._open(now, at, INPATIENT, begin, end, **more)
         self.people["died"][patient[stays.died]] = end[stays.died]
         for one in rounds(self._world, stays, now.people, at, rng):

@@ -1,7 +1,6 @@
 """The tables of the simulation, read once and laid out as matrices: what a step of everybody's life is computed from."""
 
 import tomllib
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -19,40 +18,54 @@ DERIVED = (  # covariates that no table defines (bodies.py)
 ).split()
 
 
-@dataclass(frozen=True)
 class World:
-    """All tables, as they are (`raw`) and compiled. Shapes: S states, C covariates, A ages (0 to 110), 2 sexes."""
+    """All tables, as they are (`raw`) and compiled. Shapes: S states, C covariates, A ages (0 to 110), 2 sexes.
 
-    raw: Tables
-    states: list[str]
-    conditions: list[str]
-    drugs: list[str]
-    orders: list[str]
-    results: list[str]
-    causes: list[str]
-    stays: list[str]
-    traits: list[str]
-    scaled: list[str]  # covariates that follow a state
-    seen: list[str]  # covariates that follow the last result of a state
-    covariates: list[str]
-    mean: Floats  # (S, A, 2)
-    sd: Floats  # (S, A, 2)
-    low: Floats  # (S, 1), and so the next five
-    high: Floats
-    skew: Floats
-    trait: Floats
-    a_year: Floats
-    pace: Floats
-    correlation_root: Floats  # (S, S)
-    shifts: Floats  # (S, C)
-    drifts: Floats  # (S, C)
-    nature: Rows
-    ordering: Rows
-    deciding: Rows
+    Raises ValueError with the name that one table uses and no other defines.
+    """
+
+    def __init__(self, raw: Tables) -> None:
+        bodies = {name: one for name, one in raw["states"].items() if not name.startswith("_")}
+        self.raw, self._bodies = raw, list(bodies.values())
+        self.states = list(bodies)
+        self.conditions = hazards.true_conditions(raw)
+        self.drugs = list(raw["treatments"])
+        self.orders = list(raw["orders"])
+        self.results = list(raw["measurements"])
+        self.causes = list(raw["deaths"])
+        self.stays = hazards.true_stays(raw)
+        self.traits = [name for name in raw["care"]["traits"] if name not in ("apoe4", "ever_smoked_at_20")]
+        self.scaled = [name for name, one in raw["covariates"].items() if "of" in one]  # follow a state
+        self.seen = [name for name, one in raw["covariates"].items() if "last" in one]  # follow its last result
+        known = [f"known_{name}" for name in self.conditions]
+        self.covariates = [*self.scaled, *self.conditions, *self.drugs, *self.traits, *DERIVED, *known, *self.seen]
+
+        means, rates = (raw.get("solved", {}).get(key, {}) for key in ("means", "rates"))
+        by_sex = [[one[sex] for sex in SEXES] for one in self._bodies]
+        added = [means.get(name, {}) for name in self.states]
+        self.mean = np.stack([_by_age(one, more) for one, more in zip(by_sex, added, strict=True)])  # (S, A, 2)
+        self.sd = np.stack([_by_age(np.broadcast_to(one["sd"], (2, len(STATE_AGES))), {}) for one in self._bodies])
+        self.low, self.high, self.skew = self._column("low"), self._column("high"), self._column("skew")  # (S, 1)
+        self.trait, self.a_year, self.pace = self._column("trait"), self._column("a_year"), self._column("pace")
+        self.correlation_root = _correlation_root(raw["states"]["_correlations"], self.states)  # (S, S)
+        self.shifts, self.drifts = self._linear("shifts"), self._linear("drift")  # (S, C)
+        self.nature = Rows(hazards.nature(raw), self.covariates, rates)
+        self.ordering = Rows(hazards.orders(raw), self.covariates, rates)
+        self.deciding = Rows(hazards.decisions(raw), self.covariates, rates)
 
     def of_sites(self, key: str) -> npt.NDArray:
         """What care.toml says of each hospital."""
         return np.array([site[key] for site in self.raw["care"]["sites"]])
+
+    def _column(self, key: str) -> Floats:
+        return np.array([[one.get(key, 0)] for one in self._bodies], np.float32)
+
+    def _linear(self, key: str) -> Floats:
+        matrix = np.zeros((len(self.states), len(self.covariates)), np.float32)
+        for row, one in zip(matrix, self._bodies, strict=True):
+            for name, value in one.get(key, {}).items():
+                row[self.covariates.index(name)] = value
+        return matrix
 
 
 @cache
@@ -63,55 +76,8 @@ def load_world(solved: bool = True) -> World:
 
 
 def compile_world(raw: Tables) -> World:
-    """Lay the tables out as matrices. Raises ValueError with the name that one table uses and no other defines."""
-    bodies = {name: one for name, one in raw["states"].items() if not name.startswith("_")}
-    states, conditions, drugs = list(bodies), hazards.true_conditions(raw), list(raw["treatments"])
-    traits = [name for name in raw["care"]["traits"] if name not in ("apoe4", "ever_smoked_at_20")]
-    scaled = [name for name, one in raw["covariates"].items() if "of" in one]
-    seen = [name for name, one in raw["covariates"].items() if "last" in one]
-    known = [f"known_{name}" for name in conditions]
-    covariates = [*scaled, *conditions, *drugs, *traits, *DERIVED, *known, *seen]
-    corrections = raw.get("solved", {})
-    rates, means = corrections.get("rates", {}), corrections.get("means", {})
-
-    def column(key: str, default: float | None = None) -> Floats:
-        return np.array([[one.get(key, default)] for one in bodies.values()], np.float32)
-
-    def linear(key: str) -> Floats:
-        matrix = np.zeros((len(states), len(covariates)), np.float32)
-        for row, one in zip(matrix, bodies.values(), strict=True):
-            for name, value in one.get(key, {}).items():
-                row[covariates.index(name)] = value
-        return matrix
-
-    return World(
-        raw=raw,
-        states=states,
-        conditions=conditions,
-        drugs=drugs,
-        orders=list(raw["orders"]),
-        results=list(raw["measurements"]),
-        causes=list(raw["deaths"]),
-        stays=hazards.true_stays(raw),
-        traits=traits,
-        scaled=scaled,
-        seen=seen,
-        covariates=covariates,
-        mean=np.stack([_by_age([one[sex] for sex in SEXES], means.get(name, {})) for name, one in bodies.items()]),
-        sd=np.stack([_by_age(np.broadcast_to(one["sd"], (2, len(STATE_AGES))), {}) for one in bodies.values()]),
-        low=column("low"),
-        high=column("high"),
-        skew=column("skew", 0),
-        trait=column("trait"),
-        a_year=column("a_year"),
-        pace=column("pace", 0),
-        correlation_root=_correlation_root(raw["states"]["_correlations"], states),
-        shifts=linear("shifts"),
-        drifts=linear("drift"),
-        nature=hazards.lay_out(hazards.nature(raw), covariates, rates),
-        ordering=hazards.lay_out(hazards.orders(raw), covariates, rates),
-        deciding=hazards.lay_out(hazards.decisions(raw), covariates, rates),
-    )
+    """Lay tables out as matrices."""
+    return World(raw)
 
 
 def _by_age(knots: npt.ArrayLike, corrections: dict[str, list[float]]) -> Floats:

@@ -121,7 +121,7 @@ class _Writer:
 
     def _own(self, name: str, table: Table) -> npt.NDArray:
         """What each row has of its own, None for nothing: an id, a number, a time that has come, or a text."""
-        column, kind = table[name], name.split("_")[-1].capitalize()
+        column, kind = table[name], name.capitalize()
         if kind in self.ids:
             return self.ids[kind][column]
         if column.dtype == object:
