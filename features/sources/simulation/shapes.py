@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 SHAPES = Path(__file__).parent / "shapes"
+SHAPE_CODES = tomllib.loads((SHAPES / "codes.toml").read_text())
 _CODE = re.compile(r"\$(\w+)(?:\.(\w+))?")
 _PLACE = re.compile(r'"<#(\w+)>"|<#?(\w+)>')
 
@@ -27,12 +28,6 @@ def names_in(kind: str) -> tuple[set[str], set[str]]:
     """The names of the codes, and of the places of one's own, in the shape of a type."""
     text = (SHAPES / f"{kind}.json").read_text()
     return {code[1] for code in _CODE.finditer(text)}, {place[1] or place[2] for place in _PLACE.finditer(text)}
-
-
-@cache
-def shape_codes() -> dict[str, dict]:
-    """shapes/codes.toml."""
-    return tomllib.loads((SHAPES / "codes.toml").read_text())
 
 
 def written(kind: str, codes: Mapping[str, Code], own: Mapping[str, Iterable[str]]) -> Iterator[str]:

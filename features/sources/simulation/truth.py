@@ -105,6 +105,7 @@ def live_on(
     Months count from 1; infinite when it does not come within `months`, or death comes first.
     """
     crowd = people.take(np.repeat(np.arange(len(people)), copies))
+    crowd.here[:] = True  # the risk is that of people who stay
     start = crowd.take(np.arange(len(crowd)))
     came = {task: np.full(len(crowd), np.inf, np.float32) for task in world.raw["outcomes"]}
     for month in range(1, months + 1):
@@ -113,7 +114,7 @@ def live_on(
         for task, one in world.raw["outcomes"].items():
             now = _comes(world, crowd, start, happened, one, task) & lives & np.isinf(came[task])
             came[task][now] = month
-        crowd.here[:] = True  # the risk is that of people who stay
+        crowd.here[:] = True
     shape = len(people), copies
     return {
         task: (_asked(world, people, one), came[task].reshape(shape)) for task, one in world.raw["outcomes"].items()
