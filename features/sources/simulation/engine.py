@@ -11,9 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from features.sources.simulation.bodies import People, change_bodies, measured_level, see, set_covariates
-from features.sources.simulation.hazards import Bools, Floats, Ints, Rows
 from features.sources.simulation.stays import StayPaths, simulate_stays
-from features.sources.simulation.world import World
+from features.sources.simulation.world import Bools, Floats, Ints, Rows, World
 
 STAY_FADES_A_YEAR = 0.0016  # what is left after a year of having been in hospital; a third after two months
 _LONGEST_CHAIN = 3  # a stay and two returns

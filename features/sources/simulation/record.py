@@ -13,11 +13,10 @@ import numpy.typing as npt
 
 from features.sources.simulation.bodies import People
 from features.sources.simulation.engine import Month
-from features.sources.simulation.hazards import SEXES, Bools, Floats, Ints
 from features.sources.simulation.lives import BLOCK
 from features.sources.simulation.results import OWN_ERROR, result_of, rounds
 from features.sources.simulation.stays import RETURN_DAYS
-from features.sources.simulation.world import World
+from features.sources.simulation.world import SEXES, Bools, Floats, Ints, World
 
 MONTH_MINUTES = 43_830  # a twelfth of 365.25 days
 DAY_MINUTES = 1440

@@ -7,9 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from features.sources.simulation.bodies import People, measured_level
-from features.sources.simulation.hazards import Bools, Floats, Ints
 from features.sources.simulation.stays import StayPaths
-from features.sources.simulation.world import World
+from features.sources.simulation.world import Bools, Floats, Ints, World
 
 OWN_ERROR = (None, "exponential", "weight", "creatinine")  # formulas of the one result that clinicians remember
 _ORGANS = ("lungs", "heart", "fever")

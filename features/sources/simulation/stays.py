@@ -9,8 +9,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from features.sources.simulation.hazards import Bools, Floats, Ints
-from features.sources.simulation.world import World
+from features.sources.simulation.world import Bools, Floats, Ints, World
 
 LONGEST_HOURS = 24 * 45
 SHORTEST_HOURS = 10

@@ -12,10 +12,9 @@ import polars as pl
 
 from features.sources.simulation.bodies import People
 from features.sources.simulation.engine import Month, step
-from features.sources.simulation.hazards import Bools, Floats, Ints
 from features.sources.simulation.lives import BLOCK, MONTH_YEARS, live, months_recorded
 from features.sources.simulation.record import Recorder
-from features.sources.simulation.world import World
+from features.sources.simulation.world import Bools, Floats, Ints, World
 
 _FIRST_MONTH = 24  # there is a look-back of two years before
 _WIDTH = 8_192  # copies lived at once
