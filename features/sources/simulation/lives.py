@@ -1,6 +1,6 @@
 """The lives of one block of people, month by month while they are recorded.
 
-People come in blocks of fixed size with a random stream of their own, so nobody's life depends on how many are simulated.
+People come in blocks of fixed size with a random stream of their own, so no life depends on how many are simulated.
 """
 
 from collections.abc import Iterator
