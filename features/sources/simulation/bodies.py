@@ -7,8 +7,6 @@ import numpy.typing as npt
 
 from features.sources.simulation.world import DERIVED, OLDEST, Bools, Floats, Ints, World
 
-_CANCERS = ("breast_cancer", "colorectal_cancer", "lung_cancer")
-
 
 @dataclass
 class People:
@@ -136,7 +134,7 @@ def _derived(people: People, world: World) -> dict[str, npt.NDArray]:
         "past_70": people.age >= 70,
         "is_female": people.is_male == 0,
         "stay_lately": people.stay_lately,
-        "known_cancer": np.logical_or.reduce([known[name] for name in _CANCERS]),
+        "known_cancer": known["breast_cancer"] | known["colorectal_cancer"] | known["lung_cancer"],
         "dementia": has["alzheimers_disease"] | has["other_dementia"],
         "young_diabetes": has["type_2_diabetes"] * np.clip((70 - people.age) / 30, 0, 1),
         "beta_blocker_in_low_lvef": people.on[world.drugs.index("beta_blocker")] & has_low_lvef,

@@ -1,7 +1,7 @@
 """Simulate a population into a folder of FHIR R4: block by block, by several processes, in bounded memory."""
 
 import os
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -30,7 +30,7 @@ def simulate(
     Raises SourceError when the records cannot be written.
     """
     blocks = range(-(-patients // BLOCK))
-    size = -(-len(blocks) // _MOST_PARTS)
+    size = max(1, -(-len(blocks) // _MOST_PARTS))
     pieces = [(folder, seed, blocks[start : start + size], patients, format) for start in blocks[::size]]
     try:
         with workers(min(processes or os.cpu_count() or 1, len(pieces))) as spread:
@@ -49,7 +49,7 @@ def simulate(
         origin=f"Sequela's simulated population, version {VERSION}: {patients:,} people, seed {seed}; not real people",
         made_at=datetime.now(UTC).isoformat(timespec="seconds"),
         files=tuple(sorted(files, key=lambda file: file.name)),
-        covers_until=f"{load_world().raw['care']['population']['records_end']}T23:59:59Z",
+        covers_until=f"{load_world().end}T23:59:59Z",
         parameters={"patients": patients, "seed": seed, "version": VERSION, "format": format},
     )
 
@@ -59,9 +59,8 @@ def simulate_block(world: World, seed: int, block: int, wanted: int = BLOCK) -> 
     recorder = Recorder(world, seed, block)
     for month, people, happened, who in live(world, seed, block):
         recorder.write(month, people, happened, who)
-    population = world.raw["care"]["population"]
-    first, last = (date.fromisoformat(population[key]) for key in ("records_begin", "records_end"))
-    return write_block(world, recorder, seed, block, wanted, ((last - first).days + 1) * DAY_MINUTES - 1)
+    last_minute = ((world.end - world.begin).days + 1) * DAY_MINUTES - 1
+    return write_block(world, recorder, seed, block, wanted, last_minute)
 
 
 def _simulate_part(folder: Path, seed: int, blocks: range, patients: int, format: Format) -> list[LandedFile]:
@@ -70,10 +69,9 @@ def _simulate_part(folder: Path, seed: int, blocks: range, patients: int, format
         for block in blocks:
             texts = simulate_block(world, seed, block, min(BLOCK, patients - block * BLOCK))
             if format == "ndjson":
-                written = [(f"{kind}.{blocks.start:05d}.ndjson", kind, of.lines) for kind, of in texts.items()]
+                written = [(f"{k}.{blocks.start:05d}.ndjson", k, [line for _, line in of]) for k, of in texts.items()]
             else:
-                own = {kind: zip(of.persons.tolist(), of.lines, strict=True) for kind, of in texts.items()}
-                bundles = bundled(own, shared_resources(world), SHAPES["Bundle"], SHAPES["Entry"])
+                bundles = bundled(texts, shared_resources(world), SHAPES["Bundle"], SHAPES["Entry"])
                 written = [(f"bundle-{block:05d}-{person:03d}.json", "Bundle", [text]) for person, text in bundles]
             for name, kind, lines in written:
                 kinds[folder / name] = kind

@@ -28,10 +28,6 @@ class Moments(NamedTuple):
     person: Ints
     minute: Ints
 
-    def only(self, which: Ints) -> "Moments":
-        """Some of them."""
-        return Moments(self.people.take(which), self.person[which], self.minute[which])
-
 
 def sample_moments(world: World, seed: int, block: int, wanted: int, each: int = 1) -> Moments:
     """Up to `each` visits of each of the first `wanted` people of a block, at moments drawn evenly over their record.
@@ -84,12 +80,13 @@ def risks_of_block(
     parts = []
     for option, forced in options.items():
         for start in range(0, len(moments.person), width):
-            some = moments.only(np.arange(start, min(start + width, len(moments.person))))
-            futures = live_on(world, some.people, copies + 1, longest_months, [seed, block, 6, start], forced)
+            some = np.arange(start, min(start + width, len(moments.person)))
+            few = Moments(moments.people.take(some), moments.person[some], moments.minute[some])
+            futures = live_on(world, few.people, copies + 1, longest_months, [seed, block, 6, start], forced)
             for task, (asked, months) in futures.items():
                 horizons = [one for one in world.raw["outcomes"][task]["horizon_months"] if one <= longest_months]
                 about = {"block": block, "task": task, "treatment": option}
-                parts.append(_counted(some, asked, months, horizons, about))
+                parts.append(_counted(few, asked, months, horizons, about))
     return pl.concat(parts)
 
 

@@ -6,6 +6,7 @@ is one row of a matrix: log rate = base(age, sex) + weights @ covariates. Adding
 
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import date
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -86,6 +87,8 @@ class World:
     def __init__(self, raw: Tables) -> None:
         bodies = {name: one for name, one in raw["states"].items() if not name.startswith("_")}
         self.raw, self._bodies = raw, list(bodies.values())
+        dates = (date.fromisoformat(raw["care"]["population"][key]) for key in ("records_begin", "records_end"))
+        self.begin, self.end = dates  # the first and last day of the records
         self.states = list(bodies)
         self.conditions = [name for name, one in raw["conditions"].items() if "sets" not in one]
         self.drugs = list(raw["treatments"])
@@ -212,13 +215,10 @@ def _by_age(knots: npt.ArrayLike, corrections: dict[str, list[float]]) -> Floats
 
 
 def _correlation_root(pairs: Tables, states: list[str]) -> Floats:
-    """The Cholesky root of the correlations, moved to the nearest matrix that has one."""
+    """The Cholesky root of the correlations. Raises LinAlgError where no people can have all of them."""
     matrix = np.eye(len(states))
     for one, others in pairs.items():
         for other, value in others.items():
             at = states.index(one), states.index(other)
             matrix[at] = matrix[at[::-1]] = value
-    values, vectors = np.linalg.eigh(matrix)
-    matrix = (vectors * np.maximum(values, 1e-3)) @ vectors.T
-    scale = np.sqrt(np.diag(matrix))
-    return np.linalg.cholesky(matrix / np.outer(scale, scale)).astype(np.float32)
+    return np.linalg.cholesky(matrix).astype(np.float32)

@@ -4,7 +4,7 @@ import hashlib
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from uuid import UUID
 
 import numpy as np
 import numpy.typing as npt
@@ -18,19 +18,13 @@ SHAPES = {path.stem: Shape(path) for path in _FOLDER.glob("*.json")}
 CODES = tomllib.loads((_FOLDER / "codes.toml").read_text())
 KINDS = "Patient Encounter Observation Condition MedicationRequest Procedure Immunization DiagnosticReport".split()
 _KNOWN_FROM = ("issued", "recorded", "time", "start")  # the first of these columns that a type has
+Texts = list[tuple[int, str]]  # resources of one type: the number of the person each belongs to, and their JSON
 _STATUS_UNTIL = {"Encounter": "end", "Condition": "abatement", "MedicationRequest": "end"}
-
-
-class Texts(NamedTuple):
-    """Resources of one type: the number of the person each belongs to, and their JSON."""
-
-    persons: Ints
-    lines: list[str]
 
 
 def patient_id(seed: int, block: int, number: int) -> str:
     """The id of one person's Patient resource."""
-    return f"{_person_uuid(seed, block, number)}{number:012x}"
+    return f"{_uuid(f'{seed} {block} {number}')[:24]}{number:012x}"
 
 
 def shared_resources(world: World) -> list[tuple[str, str]]:
@@ -50,8 +44,8 @@ def write_block(world: World, recorder: Recorder, seed: int, block: int, wanted:
 
     What is known only after the minute `until` does not exist yet.
     """
-    uuids = [_person_uuid(seed, block, number) for number in range(wanted)]
-    begin = np.datetime64(world.raw["care"]["population"]["records_begin"], "D")
+    uuids = [patient_id(seed, block, number)[:24] for number in range(wanted)]  # what all ids of a person begin with
+    begin = np.datetime64(world.begin, "D")
     whole = {"Patient": recorder.people} | {kind: rows.done() for kind, rows in recorder.rows.items()}
     tables, ids = {}, {"Practitioner": _objects(_doctors(world))}
     for kind, table in whole.items():
@@ -68,12 +62,13 @@ def write_block(world: World, recorder: Recorder, seed: int, block: int, wanted:
     for kind, ending in _STATUS_UNTIL.items():
         tables[kind]["status"] = tables[kind][ending] <= until
     tables["Encounter"]["disposition"][~tables["Encounter"]["status"]] = -1
-    codes, texts = _codes(world), {}
+    codes, texts = _codes(world), dict[str, Texts]()
     for kind in KINDS:
         shape, table = SHAPES[kind], tables[kind]
         own = {name: _own(name, table, ids, begin, until) for name in shape.places & table.keys()}
         chosen = {name: table[name] for name in shape.codes & table.keys()}
-        texts[kind] = Texts(table["patient"], shape.lines(codes[kind], chosen, own))
+        lines = shape.lines(codes[kind], chosen, own)
+        texts[kind] = list(zip(table["patient"].tolist(), lines, strict=True))
     return texts
 
 
@@ -147,15 +142,8 @@ def _ids(kind: str, persons: Ints, numbers: Ints, uuids: list[str]) -> npt.NDArr
     return _objects(f"{uuids[person]}{KINDS.index(kind):x}{number:011x}" for person, number in both)
 
 
-def _person_uuid(seed: int, block: int, number: int) -> str:
-    """What all ids of one person's resources begin with."""
-    return _uuid(f"{seed} {block} {number}", 10)
-
-
-def _uuid(name: str, size: int = 16) -> str:
-    """The first `size` bytes of a UUID for what is called so, with the hyphens of a whole one."""
-    digits = hashlib.blake2b(f"simulated {name}".encode(), digest_size=size).hexdigest()
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+def _uuid(name: str) -> str:
+    return str(UUID(bytes=hashlib.blake2b(f"simulated {name}".encode(), digest_size=16).digest()))
 
 
 def _objects(values: Iterable[str]) -> npt.NDArray:
