@@ -86,6 +86,19 @@ def test_futures_from_the_middle_of_a_stay_are_what_follows(stays: StayPaths, af
     assert lasting[is_long].mean() > lasting[~is_long].mean() + 0.02  # they differ between people
 
 
+def test_the_work_up_of_who_was_too_ill_to_leave_may_long_be_done(world: World, crowd: People) -> None:
+    kind, who = np.full(6_000, world.stays.index("infarction")), np.arange(6_000) % len(crowd)
+    stays = simulate_stays(world, kind, crowd.x[:, who], crowd.age[who], np.arange(6_000))
+    there = np.flatnonzero((stays.hours > 72) & (stays.severity[:, :73] >= 0.9).all(axis=1))
+    rng, copies = np.random.default_rng(3), 20
+    hours = np.stack([futures_of_stays(stays, int(which), 72, copies, rng)[0] for which in there])
+    assert len(there) > 100
+    for long in (96, 120):
+        foreseen = (hours >= long).mean(axis=1)
+        sd = np.sqrt((foreseen * (1 - foreseen) * (1 + 1 / copies)).sum())
+        assert abs((stays.hours[there] >= long).sum() - foreseen.sum()) < 4 * sd
+
+
 def test_a_normal_number_above_a_limit() -> None:
     rng = np.random.default_rng(1)
     for lowest, mean in (
