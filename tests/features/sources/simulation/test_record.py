@@ -140,9 +140,10 @@ def test_some_illness_is_unknown_and_some_known_is_none(world: World, block: Blo
     assert (has[diabetes] & known[diabetes]).sum() > (has[diabetes] & ~known[diabetes]).sum()
     named = [world.conditions.index(name) for name in world.conditions if "code" in world.raw["conditions"][name]]
     assert (known[named] & ~has[named]).any()
-    hidden = world.conditions.index("alzheimer_pathology")
+    hidden, acute = (world.conditions.index(name) for name in ("alzheimer_pathology", "copd_exacerbation"))
     assert has[hidden].any()
     assert not known[hidden].any()
+    assert not known[acute].any()  # it passes with its stay
 
 
 def test_what_clinicians_know_is_what_stands_in_the_record(world: World, block: Block) -> None:

@@ -84,6 +84,15 @@ def test_longer_horizons_have_higher_risks(world: World, crowd: People) -> None:
     assert (futures["inpatient_admission"][1] >= came).all()  # a stay is acute care
 
 
+def test_the_risk_is_that_of_people_who_stay(world: World, crowd: People) -> None:
+    some = crowd.take(np.arange(0, 800, 4))
+    movers = copied(some)
+    movers.here[:] = False
+    staying, moving = (live_on(world, people, 2, 2, [1], {})["acute_care"][1] for people in (some, movers))
+    np.testing.assert_array_equal(staying, moving)
+    assert np.isfinite(staying).any()
+
+
 def test_horizons_beyond_the_longest_are_left_out(world: World) -> None:
     few = risks_of_block(world, SEED, 0, wanted=20, copies=2, longest_months=24)
     by_task = {task: sorted(of["horizon_months"].unique()) for (task,), of in few.group_by("task")}
