@@ -20,10 +20,13 @@ from features.versions import VERSION, split_by_deletion
 _DOING = "looking for records that moved"
 
 
-def find_contested(key: Key, rooms: Rooms, around: Surroundings, known: pl.DataFrame, spread: Spread) -> pl.DataFrame:
-    """The records with rows under several patients, and of each the row that holds (ledger.CONTESTED).
+def find_contested(
+    key: Key, rooms: Rooms, around: Surroundings, shared: pl.DataFrame, spread: Spread
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The records with rows under several patients (record_id), and of each the row that holds (ledger.CONTESTED).
 
-    `known` are those of the last reading: only they, and what landed, can be such records now.
+    `shared` are those of the last reading: only they, and what landed, can be such records now. Of a record that the
+    source took back no row holds.
     """
 
     def in_all(find: Callable[..., pl.DataFrame], record_ids: pl.Series) -> pl.DataFrame:
@@ -33,19 +36,20 @@ def find_contested(key: Key, rooms: Rooms, around: Surroundings, known: pl.DataF
         pieces = [(bucket, key, rooms, around, path) for bucket in range(rooms.buckets)]
         return pl.concat(list(spread(find, pieces, _DOING, "bucket")))
 
+    nobody = pl.DataFrame(schema=CONTESTED)
     owners = landed_owners(rooms.landing)
     if rooms.is_update:
-        candidates = pl.concat([owners["record_id"], known["record_id"]]).unique()
+        candidates = pl.concat([owners["record_id"], shared["record_id"]]).unique()
         if candidates.is_empty():
-            return known.clear()
+            return shared, nobody
         owners = pl.concat([owners, in_all(owners_of, candidates)])
     if owners["record_id"].is_unique().all():
-        return known.clear()
-    several = owners.unique().filter(pl.col("record_id").is_duplicated())["record_id"].unique()
-    if several.is_empty():
-        return known.clear()
-    rows = in_all(rows_of, several).filter(pl.col("subject_id").n_unique().over("record_id") > 1)
-    return rows.sort(*VERSION).unique("record_id", keep="last", maintain_order=True).select(CONTESTED.keys())
+        return shared.clear(), nobody
+    shared = owners.unique().filter(pl.col("record_id").is_duplicated()).select("record_id").unique()
+    if shared.is_empty():
+        return shared, nobody
+    rows = in_all(rows_of, shared["record_id"]).filter(pl.col("subject_id").n_unique().over("record_id") > 1)
+    return shared, rows.sort(*VERSION).unique("record_id", keep="last", maintain_order=True).select(CONTESTED.keys())
 
 
 def owners_of(bucket: int, key: Key, rooms: Rooms, around: Surroundings, record_ids: Path) -> pl.DataFrame:

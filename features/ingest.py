@@ -20,7 +20,7 @@ from features.contested import find_contested
 from features.dataset import STATE, Account, write_dataset, write_metadata
 from features.errors import SequelaError, SourceError
 from features.home import Home
-from features.ledger import CONTESTED, HomeState, Ledger, recall, write_ledger
+from features.ledger import SHARED, HomeState, Ledger, recall, write_ledger
 from features.privacy import vault
 from features.privacy.keys import Key, load_key
 from features.processes import workers
@@ -34,6 +34,7 @@ from features.records.reading import SourceFile, find_files
 from features.records.standing import Standing, nothing_read, patients, table_of_files, without_erased
 from features.settings import StudySettings
 from features.sources.folder import example_patients
+from features.sources.landed import manifests_at
 from features.stored_rows import Rooms
 from features.superseded import SUPERSEDED
 from features.surroundings import change_since, surroundings_of
@@ -143,15 +144,16 @@ def _ingest(
         standing = without_erased(standing)
         check_usable(standing, settings.records, names)
         around = surroundings_of(standing, key, settings)
-        contested = pl.DataFrame(schema=CONTESTED) if ledger is None else ledger.contested
-        around = replace(around, contested=find_contested(key, rooms, around, contested, spread))
+        shared = pl.DataFrame(schema=SHARED) if ledger is None else ledger.shared
+        shared, contested = find_contested(key, rooms, around, shared, spread)
+        around = replace(around, contested=contested)
         choices = _digest_of_choices(settings)
         change = Change() if ledger is None else change_since(ledger, standing, around, generation, choices)
         account = write_dataset(key, rooms, around, change, spread)
     state = HomeState(
         generation, rooms.buckets, _digest_of_rules(key), choices, around.data_end.isoformat(), account.is_tied
     )
-    write_ledger(Ledger(state, standing, around.contested, account.erased), key, rooms.new.vault)
+    write_ledger(Ledger(state, standing, shared, contested, account.erased), key, rooms.new.vault)
     _write_vault(standing, names, key, rooms.new)
     return _write_tables(found, standing, account, names, digests, rooms.new)
 
@@ -217,9 +219,15 @@ def _write_tables(
 
 
 def _source_kind(source: Path, findings: Counter[str], subjects: int) -> str:
+    """What the manifests of landed folders say; else by Synthea's mark on most patients: a server may hold those."""
     if source.resolve() == example_patients().resolve():
         return "example"
-    return "synthea" if 2 * findings["patients_made_by_synthea"] > subjects else "fhir"
+    kinds = {manifest.kind for _, manifest in manifests_at(source)}
+    if made := kinds & {"simulated", "synthea"}:
+        return min(made)
+    if 2 * findings["patients_made_by_synthea"] > subjects:
+        return "synthea"
+    return "fhir_server" if kinds else "fhir"
 
 
 def _digest_of_inputs(found: Standing, settings: StudySettings, key: Key) -> str:

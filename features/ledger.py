@@ -18,7 +18,8 @@ from features.records.standing import Standing
 
 LEDGER = "ledger.vault"
 
-# The records with rows under several patients, and of each the row that holds.
+SHARED = {"record_id": pl.Int64}
+# The row that holds of a record with rows under several patients.
 CONTESTED = {
     "record_id": pl.Int64,
     "subject_id": pl.Int64,
@@ -48,11 +49,13 @@ class HomeState:
 class Ledger:
     """The source as it stood at the last reading, and the state of the home made from it.
 
+    shared: the records (record_id) with rows under several patients; contested: of each the row that holds.
     erased: the stretches (stretch) of which rows of patients were left out for good.
     """
 
     state: HomeState
     standing: Standing
+    shared: pl.DataFrame
     contested: pl.DataFrame
     erased: pl.DataFrame
 
@@ -70,6 +73,7 @@ def write_ledger(ledger: Ledger, key: Key, vault: Path) -> None:
         "files": standing.files,
         "exports": standing.exports,
         "stretches": standing.stretches,
+        "shared": ledger.shared,
         "contested": ledger.contested,
         "erased": ledger.erased,
     }
@@ -86,4 +90,4 @@ def recall(home: Home, key: Key, rules: str) -> Ledger | None:
     if state.rules != rules:
         return None
     standing = Standing(tables["files"], tables["exports"], tables["stretches"], {kind: tables[kind] for kind in FACTS})
-    return Ledger(state, standing, tables["contested"], tables["erased"])
+    return Ledger(state, standing, tables["shared"], tables["contested"], tables["erased"])

@@ -47,6 +47,8 @@ def says_the_same(ledger: Ledger, known: Standing, new: pl.DataFrame) -> bool:
     the quarantine have.
     """
     before, now = ledger.standing, known.stretches.select("file", "content")
+    if not before.exports["kind"].equals(known.exports["kind"], null_equal=True):
+        return False
     if _sums(before.stretches, before.files) != _sums(pl.concat([now, new.select(now.columns)]), known.files):
         return False
     if ledger.state.is_tied and not (new.is_empty() and is_in_order(ledger, known)):

@@ -101,7 +101,11 @@ class DataProfile(dy.Schema):
 class Dataset(dy.Schema):
     """One row: what was read, for the steps that need to know the source."""
 
-    source_kind = dy.String(description="synthea, fhir or example.")
+    source_kind = dy.String(description="simulated, synthea, fhir_server, fhir or example.")
+    is_windowed = dy.Bool(
+        description="Whether the source kept only some years before each person's end, as Synthea may."
+    )
+    covers_until = dy.Date(nullable=True, description="The last whole day that the source says it covers, if it does.")
     data_version = dy.String(description="Digest of the dataset.")
     subjects = dy.Int64(description="Patients.")
     events = dy.Int64(description="Events in all timelines.")
@@ -242,6 +246,36 @@ class RiskScores(dy.Schema):
         ),
         description="Largest contributions first: words, log-odds added or taken, the records behind it.",
     )
+
+
+class TrueRisks(dy.Schema):
+    """What really is the risk, for a sample of visits of simulated people; for evaluation alone, never an input."""
+
+    subject_id = dy.Int64(primary_key=True, description="Keyed pseudonym of the patient.")
+    prediction_time = dy.Datetime(primary_key=True, time_unit="us", description="The end of the visit (shifted).")
+    task = dy.String(primary_key=True, description="Name of the task; some are truths of tasks not asked yet.")
+    horizon_days = dy.Int32(primary_key=True, description="Horizon, days.")
+    treatment = dy.String(
+        primary_key=True, description='"as usual", or "with X" and "without X": drug X held on, or off, for ever.'
+    )
+    risk = dy.Float64(min=0, max=1, description="Share of simulated futures in which the outcome comes in time.")
+    standard_error = dy.Float64(min=0, description="Monte Carlo error of the risk.")
+    drawn = dy.Bool(description="Whether it comes in one more future, outside the estimate.")
+
+
+class Oracle(dy.Schema):
+    """How well the true risk tells the outcomes on record apart, beside the models on the same held-out rows."""
+
+    task = dy.String(primary_key=True, description="Name of the task.")
+    horizon_days = dy.Int32(primary_key=True, description="Horizon, days.")
+    model = dy.String(primary_key=True, description="Rung of the ladder.")
+    rows = dy.Int64(description="Held-out rows of which the truth is known.")
+    events = dy.Int64(description="Those with the outcome.")
+    auroc = dy.Float64(description="AUROC of the model on these rows.")
+    oracle_auroc = dy.Float64(description="AUROC of the true risk on these rows: no model can pass it but by chance.")
+    oracle_low = dy.Float64(description="Lower end of its 95 % interval.")
+    oracle_high = dy.Float64(description="Upper end of its 95 % interval.")
+    oracle_share = dy.Float64(nullable=True, description="(auroc - 0.5) / (oracle_auroc - 0.5).")
 
 
 def checked(table: pl.DataFrame, schema: type[dy.Schema]) -> pl.DataFrame:

@@ -8,9 +8,9 @@ from features.records.reading import SourceFile
 from features.records.times import read_moment
 from features.sources.landed import Manifest, read_manifest
 
-# export: the how-manyth, in the order of the folders' names. covers_until: true microseconds since 1970 in UTC, the
-# last moment that the export knows of; null when it does not say.
-EXPORTS = {"export": pl.Int64, "folder": pl.String, "covers_until": pl.Int64}
+# export: the how-manyth, in the order of the folders' names. kind: what the manifest calls the source. covers_until:
+# true microseconds since 1970 in UTC, the last moment that the export knows of. Both null when there is none to say so.
+EXPORTS = pl.Schema({"export": pl.Int64, "folder": pl.String, "kind": pl.String, "covers_until": pl.Int64})
 
 
 def exports_of(source: Path, files: list[SourceFile]) -> tuple[list[int], pl.DataFrame]:
@@ -32,7 +32,9 @@ def exports_of(source: Path, files: list[SourceFile]) -> tuple[list[int], pl.Dat
     rows = []
     for number, folder in enumerate(order):
         manifest = manifests[folder]
+        kind = None if manifest is None else manifest.kind
         moment = None if manifest is None else read_moment(manifest.covers_until or "")
-        rows.append((number, folder.relative_to(base).as_posix(), None if moment is None else moment.last))
+        until = None if moment is None else moment.last
+        rows.append((number, folder.relative_to(base).as_posix(), kind, until))
     numbers = {folder: number for number, folder in enumerate(order)}
     return [numbers[exports[file.path.parent]] for file in files], pl.DataFrame(rows, schema=EXPORTS, orient="row")

@@ -19,6 +19,7 @@ from isal import isal_zlib
 from features.errors import SourceError
 from features.privacy.rules import load_rules
 from features.records.blocks import Block, Refused, block_of_document, blocks_of_lines
+from features.sources.landed import MANIFEST
 
 LEAST_BYTES = 260_000  # of a stretch, decompressed; few enough that its records stay in the processor's cache
 _MOST_BYTES = 1_000_000
@@ -61,13 +62,16 @@ def find_files(source: Path) -> tuple[list[SourceFile], int]:
         raise SourceError(f"The folder {source} is empty. Put FHIR R4 bundles (.json) or NDJSON files there.")
     base = source.parent if source.is_file() else source
     found: list[SourceFile] = []
+    left_alone = 0
     for path in paths:
         kind = _sniff(path)
-        if kind is not None:
+        if kind is None:
+            left_alone += path.name != MANIFEST  # which speaks of the records, so nobody needs to be told
+        else:
             compression, shape = kind
             name = path.relative_to(base).as_posix()
             found.append(SourceFile(path, name, len(found), path.stat().st_size, compression, shape))
-    return found, len(paths) - len(found)
+    return found, left_alone
 
 
 def _sniff(path: Path) -> tuple[Literal["plain", "gzip", "zstd"], Literal["lines", "document"]] | None:

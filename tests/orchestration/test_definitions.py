@@ -10,6 +10,8 @@ from orchestration.definitions import defs
 
 GROUPS = {"records", "timelines", "cohorts", "features", "models", "evaluation", "scoring"}
 MUST_HOLD = {
+    "landed_files_are_whole",
+    "every_landed_record_was_read",
     "events_keep_their_contract",
     "keeps_its_contract",
     "every_record_is_accounted_for",
@@ -60,6 +62,12 @@ def test_the_night_scores_the_day_before(definitions):
     (request,) = schedule.evaluate_tick(context).run_requests
     assert request.partition_key == "2021-04-01"
     assert schedule.job_name == "nightly_scores"
+
+
+def test_the_night_asks_the_source_what_is_new(definitions):
+    for job in ("nightly_scores", "main_job"):
+        steps = [node.name for node in definitions.resolve_job_def(job).nodes]
+        assert {"landed_records", "landed_records_landed_files_are_whole", "read_records"} <= set(steps)
 
 
 def test_today_can_be_scored(definitions):
