@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from pydantic import BaseModel, Field
 from torch import Tensor, nn
 
-from models.sequences import SequenceBatch
+from models.batches import SequenceBatch
 
 
 class TransformerSettings(BaseModel, frozen=True, extra="forbid"):

@@ -27,7 +27,7 @@ from models.hazards import interval_edges
 from models.questions import KEYS, Question, answerable_questions, feature_matrix, question_rows
 from models.risk_transformer import RiskTransformer, TransformerSettings
 from models.saved_model import ReleasedModel, SavedModel, TransformerShape, save_model, transformer_place
-from models.sequences import Sequences, ages_years, build_sequences, recent_events
+from models.sequences import Sequences, ages_years, build_sequences, seen_events
 from models.training import HazardTask, forecast_log_odds, hazard_labels, train_transformer
 from models.vocabulary import chronic_groups, fit_vocabulary
 
@@ -129,7 +129,7 @@ def _train_timelines(
     keys = labels.select(*KEYS, "split").unique().sort(KEYS)
     train_keys = keys.filter(pl.col("split") == "train").select(KEYS)
     vocabulary = fit_vocabulary(
-        recent_events(events, train_keys, settings.lookback_days),
+        seen_events(events, train_keys, settings.lookback_days),
         ages_years(events, train_keys),
         chronic_groups(),
         settings,
