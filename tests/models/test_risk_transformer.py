@@ -58,6 +58,18 @@ def test_padding_does_not_change_the_answer(sequences, network):
     assert torch.allclose(alone[0], padded[0], atol=1e-5)
 
 
+@pytest.mark.parametrize("layers", [1, 3])
+def test_the_answer_at_the_prediction_time_is_the_one_of_the_last_visit(sequences, layers):
+    torch.manual_seed(6)
+    network = RiskTransformer(6, tasks=2, intervals=3, settings=SMALL.model_copy(update={"layers": layers})).eval()
+    torch.nn.init.normal_(network.to_hazards.weight)
+    batch = batch_of(sequences, np.arange(12))
+    assert batch.last_visit.unique().numel() > 1
+    with torch.inference_mode():
+        everywhere, at_the_end = network(batch), network.at_prediction_time(batch)
+    assert torch.allclose(everywhere[torch.arange(12), batch.last_visit], at_the_end, atol=1e-5)
+
+
 def test_only_differences_of_time_matter(sequences, network):
     batch = batch_of(sequences, np.array([0, 1]))
     later = batch.visits.clone()
