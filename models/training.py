@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from models.batches import batch_of, parts_of, shuffled_batches
 from models.hazards import DIED, EVENT, hazard_loss, hazard_targets, incidence_log_odds
 from models.questions import KEYS
 from models.risk_transformer import RiskTransformer, TransformerSettings
-from models.sequences import Sequences, batch_of
+from models.sequences import Sequences
 
 # One: a second thread saves little on so small a network, and on a busy machine costs five times as much in waiting.
 THREADS = 1
-ROWS_PER_FORECAST = 256
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def mean_loss(model: RiskTransformer, sequences: Sequences, labels: HazardLabels
     """Mean negative log-likelihood over the answered questions of `rows`, without dropout."""
     model.eval()
     with torch.inference_mode():
-        losses = [batch_loss(model, sequences, labels, part) for part in parts_of(sequences, rows)]
+        losses = [batch_loss(model, sequences, labels, rows[part]) for part in parts_of(sequences, rows)]
     return float(torch.cat(losses).double().mean())
 
 
@@ -137,35 +137,12 @@ def forecast_log_odds(
     """
     model.eval()
     answers = np.zeros((len(rows), len(places)))
-    of_row = {int(row): place for place, row in enumerate(rows)}
     with torch.inference_mode(), steady_threads():
         for part in parts_of(sequences, rows):
-            logits = model.at_prediction_time(batch_of(sequences, part))
+            logits = model.at_prediction_time(batch_of(sequences, rows[part]))
             columns = [incidence_log_odds(logits[:, task], intervals) for task, intervals in places]
-            answers[[of_row[int(row)] for row in part]] = torch.stack(columns, dim=1).numpy()
+            answers[part] = torch.stack(columns, dim=1).numpy()
     return answers
-
-
-def parts_of(sequences: Sequences, rows: NDArray[np.integer]) -> Iterator[NDArray[np.integer]]:
-    """Rows in batches of like length, shortest first."""
-    rows = np.asarray(rows, dtype=np.int64)
-    ordered = rows[np.argsort(np.diff(sequences.visit_ends)[rows], kind="stable")]
-    for start in range(0, len(ordered), ROWS_PER_FORECAST):
-        yield ordered[start : start + ROWS_PER_FORECAST]
-
-
-def shuffled_batches(
-    sequences: Sequences, rows: NDArray[np.integer], size: int, shuffler: np.random.Generator
-) -> list[NDArray[np.integer]]:
-    """Rows in random batches; within each eight batches alike lengths go together, to save padding."""
-    lengths = np.diff(sequences.visit_ends)
-    shuffled = shuffler.permutation(np.asarray(rows, dtype=np.int64))
-    batches = []
-    for start in range(0, len(shuffled), 8 * size):
-        pool = shuffled[start : start + 8 * size]
-        pool = pool[np.argsort(lengths[pool], kind="stable")]
-        batches += [pool[first : first + size] for first in range(0, len(pool), size)]
-    return [batches[place] for place in shuffler.permutation(len(batches))]
 
 
 @contextmanager
