@@ -5,8 +5,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import numpy.typing as npt
 
-from features.sources.simulation.hazards import OLDEST, Bools, Floats, Ints
-from features.sources.simulation.world import DERIVED, World
+from features.sources.simulation.world import DERIVED, OLDEST, Bools, Floats, Ints, World
 
 _CANCERS = ("breast_cancer", "colorectal_cancer", "lung_cancer")
 

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from features.sources.simulation.bodies import People, change_bodies, measured_level, see, set_covariates
-from features.sources.simulation.hazards import Bools, Floats, Ints, Rows
 from features.sources.simulation.stays import StayPaths, simulate_stays
-from features.sources.simulation.world import World
+from features.sources.simulation.world import Bools, Floats, Ints, Rows, World
 
 STAY_FADES_A_YEAR = 0.0016  # what is left after a year of having been in hospital; a third after two months
 _LONGEST_CHAIN = 3  # a stay and two returns
@@ -25,14 +24,15 @@ class Month:
     """What happened in a step. Times of day are for record.py; here is only what and to whom.
 
     died_of: (P,) cause, -1 for none, by itself at the step's start. stay: (P,) kind, -1 for none. stays: whose (places
-    among the P) and their paths by the hour; after the first stays come those of who returned. visit, emergency, moved:
-    (P,). ordered: (orders, P). found: (F, P) newly known. started, stopped: (D, P). error: (S, P) of whatever was
-    measured, in sd.
+    among the P) and their paths by the hour; after the first stays come those of who returned. is_named: (P,) whether a
+    stay is coded as what brought it. visit, emergency, moved: (P,). ordered: (orders, P). found: (F, P) newly known.
+    started, stopped: (D, P). error: (S, P) of whatever was measured, in sd.
     """
 
     died_of: Ints
     stay: Ints
     stays: list[tuple[Ints, StayPaths]]
+    is_named: Bools
     visit: Bools
     emergency: Bools
     moved: Bools
@@ -48,13 +48,13 @@ def step(
 ) -> Month:
     """Move `people` on by `years` (in place) and return the Month. `forced` holds drugs on or off whatever happens.
 
-    Draws the same number of random numbers whatever happens, so that two worlds with the same seed differ only by
+    Everybody has the same random numbers whatever happens to whom, so that two worlds with the same seed differ only by
     what was forced.
     """
     active = people.alive & people.here
-    change_bodies(people, world, years, rng)
     for drug, is_on in (forced or {}).items():
         people.on[drug] = is_on
+    change_bodies(people, world, years, rng)
     set_covariates(people, world)
 
     nature = world.nature
@@ -66,7 +66,7 @@ def step(
     visit, emergency, moved = (happens[nature.of(name)].any(axis=0) for name in ("visit", "emergency", "move"))
     stopped = nature.by_target("stop", happens, len(world.drugs))
     stay = _begin_and_end(people, world, happens)
-    stays = _stays(people, world, stay, np.random.default_rng(int(rng.integers(1 << 62))))
+    stays = _stays(people, world, stay, rng.integers(1 << 62, size=len(people)))
     for stay_of, paths in stays:
         people.alive[stay_of[paths.died]] = False
     is_named = rng.random(len(people)) < _IS_NAMED
@@ -78,7 +78,8 @@ def step(
     care = visits + in_stay
     occasions = {"care": care, "visit": visits * tests, "stay": in_stay * tests}
     ordered = world.ordering.by_target("order", _happen(world.ordering, people, occasions, rng), len(world.orders))
-    error = rng.standard_normal(people.level.shape, np.float32)
+    offset = world.of_sites("offset").astype(np.float32)[people.site]  # of the site's equipment
+    error = rng.standard_normal(people.level.shape, np.float32) + offset
     _measure(people, world, ordered, error)
     occasions = {"care": care, "visit": visits * codes, "stay": in_stay * codes}
     occasions |= {name: ordered[i] * codes for i, name in enumerate(world.orders)}
@@ -93,7 +94,8 @@ def step(
     people.stay_lately *= np.float32(STAY_FADES_A_YEAR**years)
     people.stay_lately[in_stay] = 1
     people.here &= ~moved
-    return Month(died_of, stay, stays, visit, emergency, moved & active, ordered, found, started, stopped, error)
+    moved &= active
+    return Month(died_of, stay, stays, is_named, visit, emergency, moved, ordered, found, started, stopped, error)
 
 
 def _first_of(rows: Rows, what: str, happens: Bools) -> Ints:
@@ -117,12 +119,12 @@ def _begin_and_end(people: People, world: World, happens: Bools) -> Ints:
     return stay
 
 
-def _stays(people: People, world: World, stay: Ints, rng: np.random.Generator) -> list[tuple[Ints, StayPaths]]:
+def _stays(people: People, world: World, stay: Ints, seeds: Ints) -> list[tuple[Ints, StayPaths]]:
     """The month's stays by the hour, and those of the people who come back within 30 days, and again."""
     who, kind = np.flatnonzero(stay >= 0), stay[stay >= 0]
     chain: list[tuple[Ints, StayPaths]] = []
     while len(who) and len(chain) < _LONGEST_CHAIN:
-        paths = simulate_stays(world, kind, people.x[:, who], people.age[who], rng)
+        paths = simulate_stays(world, kind, people.x[:, who], people.age[who], seeds[who] + len(chain))
         chain.append((who, paths))
         who, kind = who[paths.returns], paths.kind[paths.returns]
     return chain

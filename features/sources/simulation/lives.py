@@ -10,9 +10,8 @@ import numpy as np
 
 from features.sources.simulation.bodies import People
 from features.sources.simulation.engine import Month, step
-from features.sources.simulation.hazards import Ints
 from features.sources.simulation.people import draw_arrivals
-from features.sources.simulation.world import World
+from features.sources.simulation.world import Ints, World
 
 BLOCK = 512
 MONTH_YEARS = 1 / 12

@@ -3,12 +3,10 @@
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from features.sources.simulation.bodies import People, set_covariates, set_levels
 from features.sources.simulation.engine import step
-from features.sources.simulation.hazards import RATE_AGES, SEXES, Floats, Ints
-from features.sources.simulation.world import STATE_AGES, World
+from features.sources.simulation.world import RATE_AGES, SEXES, STATE_AGES, Floats, Ints, World
 
 FIRST_AGE = 20.0
 _SEGMENT_YEARS = 5.0  # people join a block in groups, and live in long steps until they are recorded

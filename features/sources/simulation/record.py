@@ -5,6 +5,7 @@ people who have moved away leave no trace. Times are minutes since the records b
 deaths come first, then what happens by itself, then the visit (engine.py).
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -12,11 +13,10 @@ import numpy.typing as npt
 
 from features.sources.simulation.bodies import People
 from features.sources.simulation.engine import Month
-from features.sources.simulation.hazards import SEXES, Bools, Floats, Ints
 from features.sources.simulation.lives import BLOCK
-from features.sources.simulation.results import OWN_ERROR, result_of
-from features.sources.simulation.rounds import rounds
-from features.sources.simulation.world import World
+from features.sources.simulation.results import OWN_ERROR, result_of, rounds
+from features.sources.simulation.stays import RETURN_DAYS
+from features.sources.simulation.world import SEXES, Bools, Floats, Ints, World
 
 MONTH_MINUTES = 43_830  # a twelfth of 365.25 days
 DAY_MINUTES = 1440
@@ -24,17 +24,15 @@ AMBULATORY, EMERGENCY, INPATIENT = range(3)
 HOME, OTHER_FACILITY, HOME_CARE, DIED = range(4)
 NEVER = np.iinfo(np.int64).max
 DOCTORS = 6  # a site
+_VISIT_TYPES = 4  # of shapes/codes.toml
 _DEATHS, _HAPPENINGS, _VISITS = (0.0, 0.05), (0.06, 0.50), (0.56, 0.96)  # parts of the month
-_RENEWED_AFTER_MONTHS = 10
-_UNKNOWN_MONTH = -100
+_LASTS_MONTHS = 10  # a prescription
 _SPREAD_OF_HOURS = 0.5
-_ACUTE = ("pneumonia", "sepsis", "hip_fracture", "copd_exacerbation")  # written off after some days
-_ACUTE_DAYS = 60
 _COLUMNS = {
     "Encounter": "patient kind type reason priority disposition site practitioner condition start end",
     "Observation": "patient encounter code answer value systolic diastolic decimals order time issued",
     "Condition": "patient encounter code category onset abatement recorded",
-    "MedicationRequest": "patient encounter code practitioner time",
+    "MedicationRequest": "patient encounter code practitioner time end",
     "Procedure": "patient encounter code time end",
     "Immunization": "patient encounter code time",
 }
@@ -46,29 +44,24 @@ class Rows:
     """A table being filled. Values and pressures are floats, nan where not given; the rest whole numbers, else -1."""
 
     def __init__(self, columns: str) -> None:
-        self._names = columns.split()
-        self._parts: list[tuple[int, int, dict[str, npt.NDArray | float]]] = []
-        self._length = 0
+        self._names, self._parts = columns.split(), list[tuple[int, Mapping[str, npt.NDArray | float]]]()
+        self.length = 0
 
-    def next(self, count: int) -> Ints:
-        """The places of the next `count` rows."""
-        return self._length + np.arange(count)
-
-    def add(self, patient: Ints, **columns: npt.NDArray | float) -> Ints:
+    def add(self, **columns: npt.NDArray | float) -> Ints:
         """Append a row for each of `patient`, a single value standing for all; returns the rows' places."""
-        places = self.next(len(patient))
-        if len(places):
-            self._parts.append((self._length, self._length + len(places), columns | {"patient": patient}))
-            self._length += len(places)
-        return places
+        count = len(np.atleast_1d(columns["patient"]))
+        if count:
+            self._parts.append((self.length, columns))
+        self.length += count
+        return np.arange(self.length - count, self.length)
 
     def done(self) -> Table:
         """Whole columns."""
         floats = dict.fromkeys(("value", "systolic", "diastolic"), np.nan)
-        whole: Table = {name: np.full(self._length, floats.get(name, -1)) for name in self._names}
-        for start, end, columns in self._parts:
+        whole: Table = {name: np.full(self.length, floats.get(name, -1)) for name in self._names}
+        for start, columns in self._parts:
             for name, column in columns.items():
-                whole[name][start:end] = column
+                whole[name][start : start + len(columns["patient"])] = column
         return whole
 
 
@@ -105,12 +98,13 @@ class Recorder:
     """Writes month after month of one block down.
 
     rows: by type, with columns named as the places and codes of its shape (shapes/*.json): patient is the number in the
-    block, encounter and condition (the main one of a stay) places among the rows of those types, codes places in the lists of writing.py.
-    people: the same of the people; days: lived when the records begin. visit_ends: of each person's latest visit.
+    block, encounter and condition (the main one of a stay) places among the rows of those types, codes places in the
+    lists of writing.py. people: the same of the people; days: lived when the records begin. visit_ends: of each
+    person's latest visit.
     """
 
     def __init__(self, world: World, seed: int, block: int) -> None:
-        rng, care = np.random.default_rng([seed, block, 2]), world.raw["care"]
+        rng, care, rounds_table = np.random.default_rng([seed, block, 2]), world.raw["care"], world.raw["rounds"]
         self._world, self._seed, self._block = world, seed, block
         self._phase = rng.integers(0, MONTH_MINUTES, BLOCK)
         height = np.array([care["height"][sex] for sex in SEXES])
@@ -118,15 +112,17 @@ class Recorder:
         self.rows = {kind: Rows(columns) for kind, columns in _COLUMNS.items()}
         self.people = _people(care["population"], np.random.default_rng([seed, block, 4]))
         self.visit_ends = np.zeros(BLOCK, np.int64)
-        self._busy_until = np.zeros(BLOCK, np.int64)
+        self._busy_until = np.zeros(BLOCK, np.int64)  # the end of each person's latest visit or stay
         self._has_history = np.zeros(BLOCK, bool)  # who came with one, written at the first occasion
-        self._prescribed = np.full((len(world.drugs), BLOCK), _UNKNOWN_MONTH)  # month
+        self._prescribed = np.full((len(world.drugs), BLOCK), -_LASTS_MONTHS)  # month
         conditions = [world.raw["conditions"][name] for name in world.conditions]
-        brings_stay, passes, has_code = (
-            np.array([key in one and one[key] is not False for one in conditions]) for key in ("stay", "passes", "code")
-        )
+        brings_stay, has_code = (np.array([key in one for one in conditions]) for key in ("stay", "code"))
+        passes = np.array([one.get("passes", False) for one in conditions])
         self._is_found = has_code & ~brings_stay  # the others are written with the stay that they bring
         self._is_history = has_code & ~(brings_stay & passes)
+        self._is_acute = np.isin(world.conditions, rounds_table["acute"]["conditions"])
+        of_stay = {one["stay"]: i for i, one in enumerate(conditions) if "stay" in one}
+        self._condition_of_stay = np.array([of_stay.get(name, -1) for name in world.stays])
         self._is_planned = np.array([world.raw["stays"][name].get("planned", False) for name in world.stays])
         spellings = [len(world.raw["measurements"][name]["codes"]) for name in world.results]
         self._first_code = dict(zip(world.results, np.cumsum([0, *spellings[:-1]]), strict=True))
@@ -139,11 +135,11 @@ class Recorder:
         self.people["site"][who[new]], self.people["sex"][who[new]] = people.site[new], people.is_male[new]
         days = (people.age[new] - (month + 1) / 12) * 365.25
         self.people["days"][who[new]] = days - self._phase[who[new]] / DAY_MINUTES
-        dead = np.flatnonzero(happened.died_of >= 0)
-        self.people["died"][who[dead]] = now.minutes(_DEATHS, dead)
+        at = np.flatnonzero(happened.died_of >= 0)
+        self.people["died"][who[at]] = np.maximum(now.minutes(_DEATHS, at), self._busy_until[who[at]] + 60)
         for turn in range(len(happened.stays)):
             self._stays(now, turn)
-        at = np.flatnonzero(happened.emergency & (happened.died_of < 0))
+        at = np.flatnonzero(happened.emergency)
         begin = np.maximum(now.minutes(_HAPPENINGS, at), self._busy_until[who[at]] + 300)
         self._open(now, at, EMERGENCY, begin, begin + rng.integers(100, 480, len(at)))
         at = np.flatnonzero(happened.visit)
@@ -156,46 +152,41 @@ class Recorder:
     def _stays(self, now: _Now, turn: int) -> None:
         at, stays = now.happened.stays[turn]
         rng, patient, is_planned = now.rng, now.who[at], self._is_planned[stays.kind]
+        free, is_named = self._busy_until[patient], now.happened.is_named[at]
         if turn == 0:
             begin = now.minutes(_HAPPENINGS, at)
         else:  # those who come back are the returners of the stays before, in their order
             before = now.happened.stays[turn - 1][1]
-            begin = self._busy_until[patient] + (before.return_days[before.returns] * DAY_MINUTES).astype(np.int64)
+            begin = free + (before.return_days[before.returns] * DAY_MINUTES).astype(np.int64)
             is_planned = is_planned | before.return_is_planned[before.returns]
         begin = begin // DAY_MINUTES * DAY_MINUTES + stays.admitted_at * 60 + rng.integers(0, 60, len(at))
-        begin = np.maximum(begin, self._busy_until[patient] + 120)
+        begin -= DAY_MINUTES * ((turn > 0) & (begin - free > RETURN_DAYS * DAY_MINUTES))
+        begin += -(-np.maximum(free + 120 - begin, 0) // DAY_MINUTES) * DAY_MINUTES
         end = begin + stays.hours * 60 + rng.integers(0, 60, len(at))
-        self._busy_until[patient] = end
         frail, age = now.people.level[self._world.states.index("frailty"), at], now.people.age[at]
         u = rng.random(len(at)) - 0.6 * (frail - 0.12) - 0.03 * (age - 60) / 10 - 0.1 * (stays.hours > 120)
         left = np.select([stays.died, u < 0.10, u < 0.21], [DIED, OTHER_FACILITY, HOME_CARE], HOME)
-        encounter, main = self.rows["Encounter"].next(len(at)), np.full(len(at), -1)
-        for condition, name in enumerate(self._world.conditions):
-            if "stay" in (one := self._world.raw["conditions"][name]):
-                of = np.flatnonzero((stays.kind == self._world.stays.index(one["stay"])) & (rng.random(len(at)) < 0.93))
-                abatement = begin[of] + _ACUTE_DAYS * DAY_MINUTES if name in _ACUTE else NEVER
-                about = {"encounter": encounter[of], "code": condition, "category": 1, "onset": begin[of]}
-                main[of] = self._diagnose(patient[of], **about, recorded=end[of], abatement=abatement)
-        more = {"priority": is_planned, "reason": stays.kind, "disposition": left, "condition": main}
-        own = self._open(now, at, INPATIENT, begin, end, **more)
+        condition, main = self._condition_of_stay[stays.kind], np.full(len(at), -1)
+        of = np.flatnonzero((condition >= 0) & is_named)
+        own = _Occasions(at, patient, self.rows["Encounter"].length + np.arange(len(at)), begin, end)
+        main[of] = self._diagnose(own.only(of), condition[of], begin[of], category=1)
+        self._open(
+            now, at, INPATIENT, begin, end, reason=stays.kind, priority=is_planned, disposition=left, condition=main
+        )
         self.people["died"][patient[stays.died]] = end[stays.died]
         for one in rounds(self._world, stays, now.people, at, rng):
-            of = own.only(one.stay)
-            self._results(now, one.result, of, of.begin + one.minute, one.value, one.hours, one.second)
+            of_one = own.only(one.stay)
+            self._results(now, of_one, of_one.begin + one.minute, one.values, one.hours)
         if turn == 0:
             self._care(now, own._replace(begin=begin + 90).only(~stays.died))
 
     def _open(self, now: _Now, at: Ints, kind: int, begin: Ints, end: Ints, **more: npt.NDArray) -> _Occasions:
-        patient = now.who[at]
-        visit_type = 2 + (self.rows["Encounter"].next(len(at)) * 7 + patient) % 4
-        about = {
-            "kind": kind,
-            "type": visit_type if kind == AMBULATORY else INPATIENT - kind,
-            "start": begin,
-            "end": end,
-        }
-        about |= {"site": self.people["site"][patient], "practitioner": self._doctor(patient, kind)}
-        return _Occasions(at, patient, self.rows["Encounter"].add(patient, **about, **more), begin, end)
+        patient, site = now.who[at], now.people.site[at]
+        doctor = site * DOCTORS + (patient + kind) % DOCTORS
+        about = {"patient": patient, "kind": kind, "site": site, "practitioner": doctor, "start": begin, "end": end}
+        about["type"] = now.rng.integers(2, 2 + _VISIT_TYPES, len(at)) if kind == AMBULATORY else INPATIENT - kind
+        self._busy_until[patient] = end
+        return _Occasions(at, patient, self.rows["Encounter"].add(**about, **more), begin, end)
 
     def _care(self, now: _Now, seen: _Occasions) -> None:
         """What is measured, found and prescribed on one occasion of each."""
@@ -204,78 +195,70 @@ class Recorder:
             if len(of.at):
                 self._order(now, order, of)
         condition, at = np.nonzero(now.happened.found[:, seen.at] & self._is_found[:, None])
-        of = seen.only(at)
-        self._diagnose(of.patient, encounter=of.encounter, code=condition, onset=of.end, recorded=of.end)
-        self._histories(now, seen.only(~self._has_history[seen.patient]))
-        is_due = now.month - self._prescribed[:, seen.patient] >= _RENEWED_AFTER_MONTHS
-        drug, at = np.nonzero((now.people.on[:, seen.at] & is_due) | now.happened.started[:, seen.at])
-        of, doctor = seen.only(at), self._doctor(seen.patient[at], AMBULATORY)
-        self._prescribed[drug, of.patient] = now.month
-        about = {"encounter": of.encounter, "practitioner": doctor}
-        self.rows["MedicationRequest"].add(of.patient, **about, code=drug, time=of.end)
-
-    def _histories(self, now: _Now, seen: _Occasions) -> None:
-        """At the first occasion on record, what is known already is copied in, with a date that somebody remembers."""
-        self._has_history[seen.patient] = True
-        was_known = now.people.known[:, seen.at] & ~now.happened.found[:, seen.at] & self._is_history[:, None]
+        self._diagnose(seen.only(at), condition, seen.end[at])
+        # On the first occasion, what is known already is copied in, with a date that somebody remembers.
+        new = seen.only(~self._has_history[seen.patient])
+        self._has_history[new.patient] = True
+        was_known = now.people.known[:, new.at] & ~now.happened.found[:, new.at] & self._is_history[:, None]
         condition, at = np.nonzero(was_known)
-        of, years = seen.only(at), 0.5 + 9.5 * now.rng.random(len(at))
-        onset = of.end - (years * 365.25 * DAY_MINUTES).astype(np.int64)
-        self._diagnose(of.patient, encounter=of.encounter, code=condition, onset=onset, recorded=of.end)
+        days = 365.25 * now.rng.uniform(0.5, 10, len(at))
+        self._diagnose(new.only(at), condition, new.end[at] - (days * DAY_MINUTES).astype(np.int64))
+        is_due = now.month - self._prescribed[:, seen.patient] >= _LASTS_MONTHS
+        drug, at = np.nonzero((now.people.on[:, seen.at] & is_due) | now.happened.started[:, seen.at])
+        of = seen.only(at)
+        self._prescribed[drug, of.patient] = now.month
+        about = {"patient": of.patient, "encounter": of.encounter, "time": of.end, "code": drug}
+        doctor = self.people["site"][of.patient] * DOCTORS + of.patient % DOCTORS
+        self.rows["MedicationRequest"].add(**about, practitioner=doctor, end=of.end + _LASTS_MONTHS * MONTH_MINUTES)
 
-    def _diagnose(self, patient: Ints, code: Ints | int, **about: npt.NDArray | int) -> Ints:
-        is_icd = self._world.of_sites("icd")[self.people["site"][patient]]
-        about = {"category": 0, "abatement": NEVER, "code": code + is_icd * len(self._world.conditions)} | about
-        return self.rows["Condition"].add(patient, **about)
+    def _diagnose(self, of: _Occasions, condition: Ints, onset: Ints, category: int = 0) -> Ints:
+        is_icd = self._world.of_sites("icd")[self.people["site"][of.patient]]
+        is_over = (category == 1) & self._is_acute[condition]
+        over = np.where(is_over, onset + self._world.raw["rounds"]["acute"]["days"] * DAY_MINUTES, NEVER)
+        about = {"patient": of.patient, "encounter": of.encounter, "code": condition + is_icd * len(self._is_acute)}
+        return self.rows["Condition"].add(**about, category=category, onset=onset, recorded=of.end, abatement=over)
 
     def _order(self, now: _Now, number: int, of: _Occasions) -> None:
         order, time = self._world.raw["orders"][self._world.orders[number]], of.begin + 5
+        about = {"patient": of.patient, "encounter": of.encounter, "code": number, "time": time}
         if "procedure" in order:
-            self.rows["Procedure"].add(of.patient, encounter=of.encounter, code=number, time=time, end=time + 15)
+            self.rows["Procedure"].add(**about, end=time + 10)
         if "vaccine" in order:
-            self.rows["Immunization"].add(of.patient, encounter=of.encounter, code=number, time=time)
-        values = {name: self._value(now, name, of) for name in order.get("results", [])}
-        diastolic = values.pop("dbp", np.nan)
-        for name, value in values.items():
-            hours = self._world.raw["measurements"][name].get("hours", 0)
-            self._results(now, name, of, time, value, hours, diastolic, number)
+            self.rows["Immunization"].add(**about)
+        self._results(
+            now, of, time, {name: self._value(now, name, of) for name in order.get("results", [])}, order=number
+        )
 
     def _value(self, now: _Now, name: str, of: _Occasions) -> Floats:
-        one, states = self._world.raw["measurements"][name], self._world.states
-        error = self._world.of_sites("offset")[now.people.site[of.at]] * 0.2
-        if one["of"] in states:
-            is_own = one.get("formula") in OWN_ERROR
-            error += (
-                now.happened.error[states.index(one["of"]), of.at] if is_own else now.rng.standard_normal(len(of.at))
-            )
-        height = self._height[now.people.is_male[of.at], of.patient]
-        return result_of(self._world, name, now.people, of.at, error, height)
+        one, world = self._world.raw["measurements"][name], self._world
+        error = now.rng.standard_normal(len(of.at)) + world.of_sites("offset")[now.people.site[of.at]]
+        if one.get("formula") in OWN_ERROR:
+            error = now.happened.error[world.states.index(one["of"]), of.at]
+        return result_of(world, name, now.people, of.at, error, self._height[now.people.is_male[of.at], of.patient])
 
     def _results(
         self,
         now: _Now,
-        name: str,
         of: _Occasions,
         time: Ints,
-        value: Floats,
-        hours: float,
-        diastolic: Floats | float,
+        values: dict[str, Floats],
+        hours: float | None = None,
         order: int = -1,
     ) -> None:
-        one = self._world.raw["measurements"][name]
-        spelling = np.minimum(self._world.of_sites("spelling")[self.people["site"][of.patient]], len(one["codes"]) - 1)
-        waited = (hours * 60 * np.exp(_SPREAD_OF_HOURS * now.rng.standard_normal(len(time)))).astype(np.int64)
-        about = {"encounter": of.encounter, "code": self._first_code[name] + spelling, "time": time, "order": order}
-        is_answer = one.get("formula") == "smoking"
-        values = (
-            {"systolic": value, "diastolic": diastolic}
-            if name == "sbp"
-            else {"answer" if is_answer else "value": value}
-        )
-        self.rows["Observation"].add(of.patient, **about, **values, issued=time + waited, decimals=one["decimals"])
-
-    def _doctor(self, patient: Ints, kind: int) -> Ints:
-        return self.people["site"][patient] * DOCTORS + (patient + kind) % DOCTORS
+        about = {"patient": of.patient, "encounter": of.encounter, "time": time, "order": order}
+        spelling = self._world.of_sites("spelling")[self.people["site"][of.patient]]
+        diastolic = values.pop("dbp", None)
+        for name, value in values.items():
+            one = self._world.raw["measurements"][name]
+            median = one.get("hours", 0) if hours is None else hours
+            waited = median * 60 * np.exp(_SPREAD_OF_HOURS * now.rng.standard_normal(len(time)))
+            more = {"code": self._first_code[name] + np.minimum(spelling, len(one["codes"]) - 1)}
+            if name == "sbp":
+                more |= {"systolic": value, "diastolic": np.minimum(diastolic, value - 10)}
+            else:
+                more |= {"answer" if one.get("formula") == "smoking" else "value": value}
+            issued = time + waited.astype(np.int64)
+            self.rows["Observation"].add(**about, **more, issued=issued, decimals=one["decimals"])
 
 
 def _people(population: dict, rng: np.random.Generator) -> Table:

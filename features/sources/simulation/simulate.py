@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Literal
@@ -15,11 +16,11 @@ from features.sources.landed import LandedFile, Manifest, landed_file
 from features.sources.simulation.lives import BLOCK, live
 from features.sources.simulation.record import DAY_MINUTES, Recorder
 from features.sources.simulation.world import World, load_world
-from features.sources.simulation.writing import Texts, person_uuid, shared_resources, write_block
+from features.sources.simulation.writing import SHAPES, Texts, person_uuid, shared_resources, write_block
 
-VERSION = "1"  # raise it when the same seed gives other records
+VERSION = "2"  # raise it when the same seed gives other records
 _MOST_PARTS = 32  # files of a type
-_REFERENCE = re.compile(r'"reference":"[A-Za-z]+/')
+_REFERENCE = re.compile(r'"reference":"([A-Za-z]+)/([^"]+)"')
 Format = Literal["ndjson", "bundles"]
 
 
@@ -34,18 +35,21 @@ def simulate(
     blocks = range(-(-patients // BLOCK))
     size = -(-len(blocks) // _MOST_PARTS)
     pieces = [(folder, seed, blocks[start : start + size], patients, format) for start in blocks[::size]]
-    with workers(min(processes or os.cpu_count() or 1, len(pieces))) as spread:
-        try:
-            files = [file for files in spread(_simulate_part, pieces, "simulating", "part") for file in files]
-            files += _write_shared(folder) if format == "ndjson" else []
-        except OSError as error:
-            raise SourceError(
-                f"The simulated records could not be written ({error.strerror}). Make room where {folder.parent} lies, "
-                "or ask for fewer --patients."
-            ) from error
+    try:
+        with workers(min(processes or os.cpu_count() or 1, len(pieces))) as spread:
+            files = [file for part in spread(_simulate_part, pieces, "simulating", "part") for file in part]
+        if format == "ndjson":
+            for kind, lines in shared_resources(load_world()).items():
+                _append(folder / f"{kind}.ndjson", lines)
+                files.append(landed_file(folder / f"{kind}.ndjson", kind))
+    except OSError as error:
+        raise SourceError(
+            f"The simulated records could not be written ({error.strerror}). Make room on the disk of {folder.parent}, "
+            "or ask for fewer --patients."
+        ) from error
     return Manifest(
         kind="simulated",
-        origin=f"Sequela's simulated population, version {VERSION}: {patients:,} people from seed {seed}; not real people",
+        origin=f"Sequela's simulated population, version {VERSION}: {patients:,} people, seed {seed}; not real people",
         made_at=datetime.now(UTC).isoformat(timespec="seconds"),
         files=tuple(sorted(files, key=lambda file: file.name)),
         covers_until=f"{load_world().raw['care']['population']['records_end']}T23:59:59Z",
@@ -65,46 +69,44 @@ def simulate_block(world: World, seed: int, block: int, wanted: int = BLOCK) -> 
 
 
 def _simulate_part(folder: Path, seed: int, blocks: range, patients: int, format: Format) -> list[LandedFile]:
-    world, files = load_world(), {}
+    world, kinds = load_world(), dict[Path, str]()
     with threadpool_limits(1):
         for block in blocks:
             texts = simulate_block(world, seed, block, min(BLOCK, patients - block * BLOCK))
+            written = [(f"{kind}.{blocks.start:05d}.ndjson", kind, of.lines) for kind, of in texts.items()]
             if format == "bundles":
-                for number, bundle in _bundles(texts, shared_resources(world)):
-                    path = folder / f"bundle-{block:05d}-{number:03d}.json"
-                    path.write_text(bundle)
-                    files[path] = "Bundle"
-                continue
-            for kind, of in texts.items():
-                path = folder / f"{kind}.{blocks.start:05d}.ndjson"
-                files[path] = kind
-                with path.open("a") as file:
-                    file.writelines(f"{line}\n" for line in of.lines)
-    return [landed_file(path, kind) for path, kind in files.items()]
+                bundles = _bundles(texts, world)
+                written = [(f"bundle-{block:05d}-{person:03d}.json", "Bundle", [text]) for person, text in bundles]
+            for name, kind, lines in written:
+                kinds[folder / name] = kind
+                _append(folder / name, lines)
+    return [landed_file(path, kind) for path, kind in kinds.items()]
 
 
-def _write_shared(folder: Path) -> Iterator[LandedFile]:
-    for kind, lines in shared_resources(load_world()).items():
-        path = folder / f"{kind}.ndjson"
-        path.write_text("".join(f"{line}\n" for line in lines))
-        yield landed_file(path, kind)
+def _append(path: Path, lines: list[str]) -> None:
+    with path.open("a") as file:
+        file.writelines(f"{line}\n" for line in lines)
 
 
-def _bundles(texts: dict[str, Texts], shared: dict[str, list[str]]) -> Iterator[tuple[int, str]]:
-    """Each person's number, and all about that person as a transaction whose parts refer to each other by urn:uuid."""
-    by_person: dict[int, list[tuple[str, str]]] = {}
+def _bundles(texts: dict[str, Texts], world: World) -> Iterator[tuple[int, str]]:
+    """Each person's number, and a transaction of all about that person, whose parts refer to each other by urn:uuid."""
+    shared = {_id(line): (kind, line) for kind, lines in shared_resources(world).items() for line in lines}
+    by_person = defaultdict[int, list[tuple[str, str]]](list)
     for kind, of in texts.items():
         for person, line in zip(of.persons.tolist(), of.lines, strict=True):
-            by_person.setdefault(person, []).append((kind, line))
-    for person, lines in by_person.items():
-        yield person, _bundle([*lines, *((kind, line) for kind, of in shared.items() for line in of)])
+            by_person[person].append((kind, line))
+    for person, own in by_person.items():
+        named = {found[2] for _, line in own for found in _REFERENCE.finditer(line)}
+        also = [shared[identity] for identity in sorted(named & shared.keys())]
+        entries = [*_entries(own, {}), *_entries(also, {"identifier": [_id(line) for _, line in also]})]
+        yield person, next(SHAPES["Bundle"].filled({}, {"entries": [f"[{','.join(entries)}]"]}))
 
 
-def _bundle(resources: Iterable[tuple[str, str]]) -> str:
-    entries = []
-    for kind, line in resources:
-        identity, line = line.split('"id":"', 1)[1].split('"', 1)[0], _REFERENCE.sub('"reference":"urn:uuid:', line)
-        entries.append(
-            f'{{"fullUrl":"urn:uuid:{identity}","resource":{line},"request":{{"method":"POST","url":"{kind}"}}}}'
-        )
-    return f'{{"resourceType":"Bundle","type":"transaction","entry":[{",".join(entries)}]}}'
+def _entries(resources: list[tuple[str, str]], more: dict[str, list[str]]) -> Iterator[str]:
+    lines = [_REFERENCE.sub(r'"reference":"urn:uuid:\2"', line) for _, line in resources]
+    about = {"id": [_id(line) for line in lines], "resource": lines, "kind": [kind for kind, _ in resources]}
+    return SHAPES["Entry"].filled({}, about | more)
+
+
+def _id(line: str) -> str:
+    return line.split('"id":"', 1)[1].split('"', 1)[0]

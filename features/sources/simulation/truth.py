@@ -12,10 +12,9 @@ import polars as pl
 
 from features.sources.simulation.bodies import People
 from features.sources.simulation.engine import Month, step
-from features.sources.simulation.hazards import Bools, Floats, Ints
 from features.sources.simulation.lives import BLOCK, MONTH_YEARS, live, months_recorded
 from features.sources.simulation.record import Recorder
-from features.sources.simulation.world import World
+from features.sources.simulation.world import Bools, Floats, Ints, World
 
 _FIRST_MONTH = 24  # there is a look-back of two years before
 _WIDTH = 8_192  # copies lived at once
@@ -105,6 +104,7 @@ def live_on(
     Months count from 1; infinite when it does not come within `months`, or death comes first.
     """
     crowd = people.take(np.repeat(np.arange(len(people)), copies))
+    crowd.here[:] = True  # the risk is that of people who stay
     start = crowd.take(np.arange(len(crowd)))
     came = {task: np.full(len(crowd), np.inf, np.float32) for task in world.raw["outcomes"]}
     for month in range(1, months + 1):
@@ -113,7 +113,7 @@ def live_on(
         for task, one in world.raw["outcomes"].items():
             now = _comes(world, crowd, start, happened, one, task) & lives & np.isinf(came[task])
             came[task][now] = month
-        crowd.here[:] = True  # the risk is that of people who stay
+        crowd.here[:] = True
     shape = len(people), copies
     return {
         task: (_asked(world, people, one), came[task].reshape(shape)) for task, one in world.raw["outcomes"].items()

@@ -1,21 +1,83 @@
-"""The tables of the simulation, read once and laid out as matrices: what a step of everybody's life is computed from."""
+"""The tables of the simulation, read once and laid out as matrices: what a step of everybody's life is computed from.
+
+Whatever happens at a rate (an onset, an end, a death, a stay, a visit, an order, a diagnosis, a prescription, a move) is
+one row of a matrix: log rate = base(age, sex) + weights @ covariates. Adding a disease is adding rows to the tables.
+"""
 
 import tomllib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from features.sources.simulation import hazards
-from features.sources.simulation.hazards import OLDEST, RATE_AGES, SEXES, Floats, Rows, Tables
+Floats = npt.NDArray[np.floating]
+Bools = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
+Tables = dict[str, dict]
 
 TABLES = Path(__file__).parent / "tables"
+SEXES = ("female", "male")
+RATE_AGES = np.array([25, 35, 45, 55, 65, 75, 85, 95])
 STATE_AGES = RATE_AGES[:-1]
+OLDEST = 111
+_DECLINED = 0.08  # how much rarer those who decline drugs begin one
+_NEVER = -60.0  # added to a log rate: it cannot happen
 DERIVED = (  # covariates that no table defines (bodies.py)
     "past_50 past_70 is_female stay_lately known_cancer dementia young_diabetes beta_blocker_in_low_lvef admits_freely "
     "apoe4_one apoe4_two"
 ).split()
+
+
+class Process(NamedTuple):
+    """`what` happens to `target` (its place among conditions, drugs, orders, causes or stays), how often and to whom.
+
+    rate: one number, or (sexes, RATE_AGES), for each unit of `occasion`. ratios: of hazards, by covariate.
+    """
+
+    name: str
+    what: str
+    target: int
+    rate: npt.ArrayLike
+    occasion: str = "years"
+    needs: Sequence[str] = ()
+    never: Sequence[str] = ()
+    ratios: Mapping[str, float] = {}
+
+
+class Rows:
+    """Processes of one phase of a month. base: (rows, ages x sexes); weights: (rows, covariates)."""
+
+    def __init__(self, processes: Iterable[Process], covariates: list[str], corrections: Tables) -> None:
+        rows = list(processes)
+        self.names = [one.name for one in rows]
+        self.target = np.array([one.target for one in rows])
+        self.occasions = [one.occasion for one in rows]
+        self._of = {what: [i for i, one in enumerate(rows) if one.what == what] for _, what, *_ in rows}
+        self.base = np.stack([_base(one, corrections) for one in rows])
+        weights = np.zeros((len(rows), len(covariates)))
+        for weight, one in zip(weights, rows, strict=True):
+            logs = [(name, float(np.log(ratio))) for name, ratio in one.ratios.items()]
+            for name, value in logs + [(name, -_NEVER) for name in one.needs] + [(name, _NEVER) for name in one.never]:
+                weight[covariates.index(name)] += value
+        self.weights = weights.astype(np.float32)
+
+    def of(self, what: str) -> list[int]:
+        """The rows in which `what` happens."""
+        return self._of.get(what, [])
+
+    def rates(self, x: Floats, age: Floats, is_male: Ints) -> Floats:
+        """(rows, P), of people with covariates `x`, for each unit of a row's occasion."""
+        return np.exp(self.base[:, np.minimum(age.astype(np.int64), OLDEST - 1) * 2 + is_male] + self.weights @ x)
+
+    def by_target(self, what: str, happens: Bools, targets: int) -> Bools:
+        """(targets, P): to what any row of `what` happens, given which rows happen."""
+        found = np.zeros((targets, happens.shape[1]), bool)
+        for row in self.of(what):
+            found[self.target[row]] |= happens[row]
+        return found
 
 
 class World:
@@ -28,12 +90,12 @@ class World:
         bodies = {name: one for name, one in raw["states"].items() if not name.startswith("_")}
         self.raw, self._bodies = raw, list(bodies.values())
         self.states = list(bodies)
-        self.conditions = hazards.true_conditions(raw)
+        self.conditions = [name for name, one in raw["conditions"].items() if "sets" not in one]
         self.drugs = list(raw["treatments"])
         self.orders = list(raw["orders"])
         self.results = list(raw["measurements"])
         self.causes = list(raw["deaths"])
-        self.stays = hazards.true_stays(raw)
+        self.stays = [name for name in raw["stays"] if not name.startswith("_")]
         self.traits = [name for name in raw["care"]["traits"] if name not in ("apoe4", "ever_smoked_at_20")]
         self.scaled = [name for name, one in raw["covariates"].items() if "of" in one]  # follow a state
         self.seen = [name for name, one in raw["covariates"].items() if "last" in one]  # follow its last result
@@ -41,17 +103,18 @@ class World:
         self.covariates = [*self.scaled, *self.conditions, *self.drugs, *self.traits, *DERIVED, *known, *self.seen]
 
         means, rates = (raw.get("solved", {}).get(key, {}) for key in ("means", "rates"))
-        by_sex = [[one[sex] for sex in SEXES] for one in self._bodies]
-        added = [means.get(name, {}) for name in self.states]
-        self.mean = np.stack([_by_age(one, more) for one, more in zip(by_sex, added, strict=True)])  # (S, A, 2)
+        named = zip(self.states, self._bodies, strict=True)
+        self.mean = np.stack(
+            [_by_age([one[sex] for sex in SEXES], means.get(name, {})) for name, one in named]
+        )  # (S, A, 2)
         self.sd = np.stack([_by_age(np.broadcast_to(one["sd"], (2, len(STATE_AGES))), {}) for one in self._bodies])
         self.low, self.high, self.skew = self._column("low"), self._column("high"), self._column("skew")  # (S, 1)
         self.trait, self.a_year, self.pace = self._column("trait"), self._column("a_year"), self._column("pace")
         self.correlation_root = _correlation_root(raw["states"]["_correlations"], self.states)  # (S, S)
         self.shifts, self.drifts = self._linear("shifts"), self._linear("drift")  # (S, C)
-        self.nature = Rows(hazards.nature(raw), self.covariates, rates)
-        self.ordering = Rows(hazards.orders(raw), self.covariates, rates)
-        self.deciding = Rows(hazards.decisions(raw), self.covariates, rates)
+        self.nature = Rows(_nature(self), self.covariates, rates)
+        self.ordering = Rows(_orders(self), self.covariates, rates)
+        self.deciding = Rows(_decisions(self), self.covariates, rates)
 
     def of_sites(self, key: str) -> npt.NDArray:
         """What care.toml says of each hospital."""
@@ -68,21 +131,83 @@ class World:
         return matrix
 
 
+compile_world = World
+
+
 @cache
 def load_world(solved: bool = True) -> World:
     """Read and compile the tables; without the corrections of solved.toml when `solved` is False."""
     raw = {path.stem: tomllib.loads(path.read_text()) for path in sorted(TABLES.glob("*.toml"))}
-    return compile_world(raw if solved else raw | {"solved": {}})
+    return World(raw if solved else raw | {"solved": {}})
 
 
-def compile_world(raw: Tables) -> World:
-    """Lay tables out as matrices."""
-    return World(raw)
+def chance(probability: float) -> float:
+    """The rate for one occasion that gives a probability."""
+    return -float(np.log1p(-min(probability, 0.9999)))
+
+
+def _nature(world: World) -> Iterator[Process]:
+    """What happens as time passes: onsets, ends, deaths, stays, visits, moves, and drugs that people stop taking."""
+    raw, conditions = world.raw, world.conditions
+    for name, one in raw["conditions"].items():
+        if "female" in one:
+            own = [] if "stay" in one or "sets" in one else [name]
+            whom = one.get("needs", ()), [*one.get("not_with", ()), *own], one.get("ratios", {})
+            yield Process(name, "begins", conditions.index(one.get("sets", name)), _per_year(one), "years", *whom)
+        if "ends" in one:
+            yield Process(f"end of {name}", "ends", conditions.index(name), one["ends"] / 1000, needs=[name])
+    for i, (name, one) in enumerate(raw["deaths"].items()):
+        yield Process(f"death of {name}", "death", i, _per_year(one), ratios=one["ratios"])
+    for i, name in enumerate(world.stays):
+        if "female" in (one := raw["stays"][name]):
+            yield Process(name, "stay", i, _per_year(one), needs=one.get("needs", ()), ratios=one.get("ratios", {}))
+    for name in ("visit", "emergency", "move"):
+        yield Process(name, name, 0, _per_year(raw["care"][name]), ratios=raw["care"][name]["ratios"])
+    for i, (name, one) in enumerate(raw["treatments"].items()):
+        stops = one["stops"]
+        yield Process(f"stop of {name}", "stop", i, stops["rate"] / 1000, ratios=stops.get("ratios", {}))
+
+
+def _orders(world: World) -> Iterator[Process]:
+    """What is measured and done on an occasion."""
+    for i, (name, one) in enumerate(world.raw["orders"].items()):
+        whom = one.get("needs", ()), one.get("not_with", ()), one.get("ratios", {})
+        yield Process(name, "order", i, chance(one["chance"]), "visit", *whom)
+        if one.get("per_stay"):
+            yield Process(f"{name} in a stay", "order", i, chance(one["per_stay"]), "stay", *whom)
+
+
+def _decisions(world: World) -> Iterator[Process]:
+    """What is recognised, rightly or wrongly, and prescribed on an occasion."""
+    for i, name in enumerate(world.conditions):
+        one, known = world.raw["conditions"][name], f"known_{name}"
+        for occasion, how in one.get("found", {}).items():
+            whom = [name, *how.get("needs", ())], [known, *how.get("not_with", ())], how.get("ratios", {})
+            yield Process(f"{name} at {occasion}", "known", i, chance(how["chance"]), occasion, *whom)
+        if "wrongly" in one:
+            yield Process(f"{name} wrongly", "known", i, one["wrongly"] / 1000, "visit", never=[name, known])
+    for i, (name, one) in enumerate(world.raw["treatments"].items()):
+        for j, way in enumerate(one["for"]):
+            never, ratios = [name, *way.get("not_with", ())], way.get("ratios", {}) | {"declines_drugs": _DECLINED}
+            yield Process(f"{name} {j}", "start", i, chance(way["chance"]), "care", way.get("needs", ()), never, ratios)
+
+
+def _per_year(one: Mapping[str, list[float]]) -> Floats:
+    return np.array([one[sex] for sex in SEXES]) / 1000
+
+
+def _base(one: Process, corrections: Tables) -> Floats:
+    # Causes of death are corrected together, and all ways into a drug.
+    name = {"death": "death", "start": f"start of {one.name.rpartition(' ')[0]}"}.get(one.what, one.name)
+    added = [corrections.get(name, {}).get(sex, [0.0] * len(RATE_AGES)) for sex in SEXES]
+    rates = np.maximum(np.broadcast_to(np.asarray(one.rate), (2, len(RATE_AGES))), 1e-12)
+    base = [np.interp(np.arange(OLDEST), RATE_AGES, of_sex) for of_sex in np.log(rates) + added]
+    return np.stack(base, axis=1).astype(np.float32).reshape(-1) + np.float32(_NEVER * len(one.needs))
 
 
 def _by_age(knots: npt.ArrayLike, corrections: dict[str, list[float]]) -> Floats:
     """(A, 2) from (2, STATE_AGES), straight between."""
-    values = np.asarray(knots, float) + [corrections.get(sex, [0.0] * len(STATE_AGES)) for sex in SEXES]
+    values = np.asarray(knots) + [corrections.get(sex, [0.0] * len(STATE_AGES)) for sex in SEXES]
     return np.stack([np.interp(np.arange(OLDEST), STATE_AGES, one) for one in values], axis=1).astype(np.float32)
 
 
