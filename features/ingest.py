@@ -128,7 +128,7 @@ def _ingest(
     last: dict,
     processes: int | None,
 ) -> IngestResult:
-    ledger = recall(home, key, _digest_of_rules(key))
+    ledger = recall(home, key, _digest_of_rules(key), last.get("result", {}).get("data_version"))
     rooms = _rooms(found.files, home, ledger)
     generation = 0 if ledger is None else ledger.state.generation + 1
     names = {file.number: shown_name(file, key) for file in found.files}
@@ -154,7 +154,14 @@ def _ingest(
         change = Change() if ledger is None else change_since(ledger, standing, around, generation, choices)
         account = write_dataset(key, rooms, around, change, team)
     state = HomeState(
-        generation, rooms.buckets, _digest_of_rules(key), choices, around.data_end.isoformat(), account.is_tied
+        generation=generation,
+        buckets=rooms.buckets,
+        rules=_digest_of_rules(key),
+        choices=choices,
+        data_end=around.data_end.isoformat(),
+        data_version=account.digest,
+        shards=account.shards,
+        is_tied=account.is_tied,
     )
     write_ledger(Ledger(state, standing, shared, contested, account.erased), key, rooms.new.vault)
     _write_vault(standing, names, key, rooms.new)
