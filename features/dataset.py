@@ -28,7 +28,8 @@ _FEWEST_SUBJECTS_OF_WORDING = 2
 class Account:
     """What was written: how the records of the timelines fared, and the tables about all of them.
 
-    rebuilt: how many patients' timelines were made anew. is_tied and erased: see features.ledger.
+    rebuilt: how many patients' timelines were made anew. shards: how many files there are. is_tied, erased: see
+    features.ledger.
     """
 
     outcomes: pl.DataFrame
@@ -37,6 +38,7 @@ class Account:
     findings: dict[str, int]
     events: int
     rebuilt: int
+    shards: int
     digest: str
     is_tied: bool
     erased: pl.DataFrame
@@ -62,6 +64,7 @@ def write_dataset(key: Key, rooms: Rooms, around: Surroundings, change: Change, 
         findings=dict(findings),
         events=sum(one.events for one in written),
         rebuilt=sum(one.rebuilt for one in written),
+        shards=sum(len(one.digests) for one in written),
         digest=hashlib.sha256("".join(one for parts in written for one in parts.digests).encode()).hexdigest()[:16],
         is_tied=any(one.is_tied for one in written),
         erased=pl.concat([one.erased for one in written]).unique(),

@@ -23,10 +23,10 @@ from features.home import Home
 from features.ledger import SHARED, HomeState, Ledger, recall, write_ledger
 from features.privacy import vault
 from features.privacy.keys import Key, load_key
-from features.processes import workers
+from features.processes import alone, workers
 from features.profile import data_profile
 from features.publishing import alone_in, heal, publish
-from features.recognition import half_known, recognise, says_the_same
+from features.recognition import changed_files, half_known, recognise, says_the_same
 from features.record_tables import quarantine_table, record_counts_table
 from features.records.exports import exports_of
 from features.records.intake import Intake, check_usable, processes_for, shown_name, take_in
@@ -44,6 +44,7 @@ VERSION = "2"  # raise it when the same records would give other timelines; stor
 
 _WORKROOM = ".ingest"
 _BUCKET_BYTES = {"plain": 60_000_000, "gzip": 4_000_000, "zstd": 3_500_000}
+_SEVERAL_BUCKETS = 16  # to bring fewer up to date is done before other processes have started
 _MOST_GROWTH = 4  # times as many bytes as the buckets were made for; then each is divided
 
 
@@ -127,7 +128,7 @@ def _ingest(
     last: dict,
     processes: int | None,
 ) -> IngestResult:
-    ledger = recall(home, key, _digest_of_rules(key))
+    ledger = recall(home, key, _digest_of_rules(key), last.get("result", {}).get("data_version"))
     rooms = _rooms(found.files, home, ledger)
     generation = 0 if ledger is None else ledger.state.generation + 1
     names = {file.number: shown_name(file, key) for file in found.files}
@@ -137,21 +138,30 @@ def _ingest(
         if ledger is None:
             standing = take_in(intake, found.standing)
         else:
-            known, new = recognise(ledger, found.standing, found.files, intake.scan)
+            changed = changed_files(ledger, found.standing, found.files)
+            known, new = recognise(ledger, found.standing, intake.scan(changed))
             if last.get("study") == digests["study"] and says_the_same(ledger, known, new):
                 return IngestResult(**last["result"] | {"resumed": True, "subjects_rebuilt": 0})
             standing = take_in(intake, known, new, partial(half_known, ledger))
         standing = without_erased(standing)
         check_usable(standing, settings.records, names)
         around = surroundings_of(standing, key, settings)
+        team = spread if ledger is None or rooms.buckets >= _SEVERAL_BUCKETS else alone
         shared = pl.DataFrame(schema=SHARED) if ledger is None else ledger.shared
-        shared, contested = find_contested(key, rooms, around, shared, spread)
+        shared, contested = find_contested(key, rooms, around, shared, team)
         around = replace(around, contested=contested)
         choices = _digest_of_choices(settings)
         change = Change() if ledger is None else change_since(ledger, standing, around, generation, choices)
-        account = write_dataset(key, rooms, around, change, spread)
+        account = write_dataset(key, rooms, around, change, team)
     state = HomeState(
-        generation, rooms.buckets, _digest_of_rules(key), choices, around.data_end.isoformat(), account.is_tied
+        generation=generation,
+        buckets=rooms.buckets,
+        rules=_digest_of_rules(key),
+        choices=choices,
+        data_end=around.data_end.isoformat(),
+        data_version=account.digest,
+        shards=account.shards,
+        is_tied=account.is_tied,
     )
     write_ledger(Ledger(state, standing, shared, contested, account.erased), key, rooms.new.vault)
     _write_vault(standing, names, key, rooms.new)

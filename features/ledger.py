@@ -34,7 +34,8 @@ CONTESTED = {
 @dataclass(frozen=True)
 class HomeState:
     """generation counts the readings; `rules` is a digest of what decides how a text is read, `choices` of the study's
-    settings. is_tied: some record was met twice in one version, so that its place decides which one holds.
+    settings. data_version and shards (their number) tell whether the dataset is still the one that was made then.
+    is_tied: some record was met twice in one version, so that its place decides which one holds.
     """
 
     generation: int
@@ -42,6 +43,8 @@ class HomeState:
     rules: str
     choices: str
     data_end: str
+    data_version: str
+    shards: int
     is_tied: bool
 
 
@@ -80,14 +83,23 @@ def write_ledger(ledger: Ledger, key: Key, vault: Path) -> None:
     seal_tables(key, tables | standing.facts, vault / LEDGER)
 
 
-def recall(home: Home, key: Key, rules: str) -> Ledger | None:
-    """The ledger of `home`; None when there is none, or when its records were read by other rules."""
+def recall(home: Home, key: Key, rules: str, data_version: str | None) -> Ledger | None:
+    """The ledger of `home`, if what it tells of can be taken over; else None.
+
+    It cannot when the records were read by other rules, or when the dataset is not of `data_version`, or files of it or
+    of the vault are gone.
+    """
     path = home.vault / LEDGER
     if not path.exists():
         return None
     tables = unseal_tables(key, path)
     state = HomeState(**json.loads(tables["state"].item()))
-    if state.rules != rules:
+    is_whole = (
+        state.data_version == data_version
+        and len(list(home.meds.glob("data/*/*.parquet"))) == state.shards
+        and all(len(list(home.vault.glob(f"{kind}-*.vault"))) == state.buckets for kind in ("records", "events"))
+    )
+    if state.rules != rules or not is_whole:
         return None
     standing = Standing(tables["files"], tables["exports"], tables["stretches"], {kind: tables[kind] for kind in FACTS})
     return Ledger(state, standing, tables["shared"], tables["contested"], tables["erased"])

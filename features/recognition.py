@@ -1,6 +1,6 @@
 """What of a source has been read before? By a file's size and time of change, else by what its stretches say."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import polars as pl
@@ -13,21 +13,19 @@ from features.records.standing import Standing, deletions, only, places
 _SAME_FILE = ["name", "size", "changed_ns", "compression", "shape"]
 
 
-def recognise(
-    ledger: Ledger,
-    found: Standing,
-    files: Sequence[SourceFile],
-    scan: Callable[[list[SourceFile]], pl.DataFrame],
-) -> tuple[Standing, pl.DataFrame]:
+def changed_files(ledger: Ledger, found: Standing, files: Sequence[SourceFile]) -> list[SourceFile]:
+    """The files that may say something new: those with a name, size or time of change that was not there before."""
+    same = set(_same_files(ledger, found)["file_now"])
+    return [file for file in files if file.number not in same]
+
+
+def recognise(ledger: Ledger, found: Standing, scanned: pl.DataFrame) -> tuple[Standing, pl.DataFrame]:
     """What is known of a source, where it lies now, and what is new (landing.FOUND).
 
-    Reads `files` and `exports` of `found`; `scan` gives the stretches of some files. A file with the name, size and
-    time of change of the last reading is taken to be the same.
+    Reads `files` and `exports` of `found`; `scanned` are the stretches (landing.FOUND) of the changed files.
     """
     before = ledger.standing
-    same = before.files.join(found.files, on=_SAME_FILE, suffix="_now").select("file", "file_now")
-    changed = set(found.files["file"]) - set(same["file_now"])
-    scanned = scan([file for file in files if file.number in changed])
+    same = _same_files(ledger, found)
     known = before.stretches.join(same, on="file", how="inner").with_columns(file="file_now").drop("file_now")
     left = before.stretches.join(same, on="file", how="anti")
     # The same text may come several times; each takes one of those read before.
@@ -63,6 +61,10 @@ def is_in_order(ledger: Ledger, standing: Standing) -> bool:
         return False
     both = places(ledger.standing).join(places(standing), on="stretch", suffix="_now").sort("rank")
     return bool(both["rank_now"].is_sorted() and (both["export"] == both["export_now"]).all())
+
+
+def _same_files(ledger: Ledger, found: Standing) -> pl.DataFrame:
+    return ledger.standing.files.join(found.files, on=_SAME_FILE, suffix="_now").select("file", "file_now")
 
 
 def _numbered(stretches: pl.DataFrame) -> pl.DataFrame:

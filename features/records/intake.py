@@ -13,15 +13,19 @@ from features.errors import SourceError
 from features.privacy.keys import Key
 from features.privacy.pseudonyms import label
 from features.privacy.rules import load_rules
-from features.processes import Spread
+from features.processes import Spread, alone
 from features.records.facts import joined
 from features.records.landing import FOUND, Task, land, number_of, plan_tasks, scan
-from features.records.reading import SourceFile
+from features.records.reading import LEAST_BYTES, SourceFile
 from features.records.resources import unused_types
 from features.records.standing import Standing, only, unambiguous, without_erased
 from features.settings import RecordSettings
 
 _FEW_BYTES = 3_000_000  # compressed or not: below this, starting processes costs more than it saves
+_LITTLE_TEXT = (
+    30_000_000  # bytes; the same for the news of a source that is known already, and ten times to look for it
+)
+_TEXT_BYTES = {"plain": 1, "gzip": 13, "zstd": 16}  # of text in a byte of a file, roughly
 _TYPE_IN_FILE_NAME = re.compile(r"([A-Za-z]+)(?:[.\-_]\d+)*\.(?:nd)?jsonl?(?:\.gz|\.zst)?")
 
 
@@ -46,14 +50,16 @@ class Intake:
 
     def scan(self, files: list[SourceFile]) -> pl.DataFrame:
         """What some of the files say, without reading it: landing.FOUND."""
-        pieces = [(task, self.key) for task in plan_tasks(files, self.processes)]
-        found = list(self.spread(scan, pieces, "looking for what is new", "part"))
+        spread, processes = self._team(sum(file.size * _TEXT_BYTES[file.compression] for file in files) // 10)
+        pieces = [(task, self.key) for task in plan_tasks(files, processes)]
+        found = list(spread(scan, pieces, "looking for what is new", "part"))
         return pl.concat([pl.DataFrame(schema=FOUND), *found])
 
     def read(self, standing: Standing, wanted: pl.DataFrame | None) -> Standing:
         """Add the wanted stretches (file, nth; None for all) to `standing`, but for the records they defer."""
-        pieces = [(task, self.key, self.buckets, self.folder) for task in self._plan(wanted)]
-        landed = list(self.spread(land, pieces, "reading records", "part"))
+        spread, tasks = self._plan(wanted)
+        pieces = [(task, self.key, self.buckets, self.folder) for task in tasks]
+        landed = list(spread(land, pieces, "reading records", "part"))
         return replace(
             standing,
             stretches=pl.concat([standing.stretches, *(one.stretches for one in landed)]),
@@ -62,14 +68,19 @@ class Intake:
 
     def read_deferred(self, standing: Standing, wanted: pl.DataFrame, aliases: dict[int, int]) -> Standing:
         """Add what the wanted stretches deferred, now that `aliases` tell the patients meant by identifiers."""
-        pieces = [(task, self.key, self.buckets, self.folder, aliases) for task in self._plan(wanted)]
-        landed = list(self.spread(land, pieces, "reading the deferred", "part"))
+        spread, tasks = self._plan(wanted)
+        pieces = [(task, self.key, self.buckets, self.folder, aliases) for task in tasks]
+        landed = list(spread(land, pieces, "reading the deferred", "part"))
         return replace(standing, facts=joined([standing.facts, *(one.facts for one in landed)]))
 
-    def _plan(self, wanted: pl.DataFrame | None) -> list[Task]:
-        planned = plan_tasks(self.files, self.processes, self.generation, wanted, self.tasks)
+    def _plan(self, wanted: pl.DataFrame | None) -> tuple[Spread, list[Task]]:
+        spread, processes = (self.spread, self.processes) if wanted is None else self._team(wanted.height * LEAST_BYTES)
+        planned = plan_tasks(self.files, processes, self.generation, wanted, self.tasks)
         self.tasks += len(planned)
-        return planned
+        return spread, planned
+
+    def _team(self, text_bytes: int) -> tuple[Spread, int]:
+        return (alone, 1) if text_bytes < _LITTLE_TEXT else (self.spread, self.processes)
 
 
 def take_in(

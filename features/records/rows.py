@@ -171,7 +171,7 @@ class Rows:
             raise Unreadable("no subject")
         text = reference.reference
         found = self.subjects.get(text)
-        if found is None:
+        if found is None or self.aliases is not None:  # once these are known, each stretch notes what it asks
             if len(self.subjects) > CACHE_LIMIT:
                 self.subjects.clear()
             found = self.subjects[text] = self.subject(self._subject_id_of(text))

@@ -247,6 +247,22 @@ def test_a_later_export_wins_where_versions_do_not_tell(tmp_path, home):
     assert weights(home) == {subject("a"): [72]}
 
 
+def test_records_that_name_their_patient_by_an_identifier_follow_it(tmp_path, home):
+    """Each file asks by itself who is meant, so each is read again when the answer changes."""
+    place = tmp_path / "place"
+    about = {"reference": "Patient?identifier=mrn|7"}
+    named = [weight(name, "nobody", kg) | {"subject": about} for name, kg in (("w1", 70), ("w2", 71))]
+    an_export(place / "0001-full", patient("a"), visit("v", "a"), named[0])
+    an_export(place / "0002-since", named[1])
+    assert ingest(place, home, SETTINGS).records_quarantined == 2
+    an_export(place / "0003-since", patient("b") | {"identifier": [{"system": "mrn", "value": "7"}]})
+    assert ingest(place, home, SETTINGS).records_quarantined == 0
+    assert weights(home) == {subject("b"): [70, 71]}
+    an_export(place / "0004-since", deleted=("Patient/b",))
+    assert ingest(place, home, SETTINGS).records_quarantined == 2
+    assert weights(home) == {}
+
+
 def test_a_setting_that_everybody_depends_on_makes_all_anew_without_reading(source, home, monkeypatch):
     first = ingest(source, home, SETTINGS)
     monkeypatch.setattr("features.records.intake.land", lambda *_: pytest.fail("parsed"))
@@ -310,6 +326,21 @@ def test_buckets_are_divided_when_the_source_has_outgrown_them(tmp_path, home, m
     assert superseded_events(home, load_key()).height == 2
 
 
+@pytest.mark.parametrize(
+    "gone", ["meds", "meds/data/train/0.parquet", "vault/events-00000.vault", "vault/ledger.vault"]
+)
+def test_a_home_of_which_something_is_gone_is_made_anew(source, home, gone):
+    first = ingest(source, home, SETTINGS)
+    path = home.path / gone
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+    (source / "Organization.ndjson").write_text((source / "Organization.ndjson").read_text() + "\n")
+    second = ingest(source, home, SETTINGS)
+    assert (second.subjects_rebuilt, second.data_version) == (first.subjects, first.data_version)
+
+
 # What is deleted ----------------------------------------------------------------------------------------------------
 
 
@@ -331,6 +362,7 @@ def test_a_deleted_record_is_taken_out_counted_and_kept_as_past(tmp_path, home):
     assert value == 70
     assert known == moved(home, "a", "2020-06-01T10:05:00")
     assert until == moved(home, "a", "2020-07-01T12:34:56")
+    assert all(path.read_bytes().startswith(b"sequela vault") for path in (home.tables / "superseded").iterdir())
     an_export(place / "0003-since", weight("w", "a", 80))
     ingest(place, home, SETTINGS)
     assert weights(home) == {subject("a"): [80]}
