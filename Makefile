@@ -7,8 +7,11 @@ PYTHON ?= $(firstword $(shell command -v python3.11) $(shell command -v python3.
 VENV := .venv
 STAMP := $(VENV)/.installed
 
-# make run FROM=folder HOME_DIR=folder; both have defaults. (HOME itself is left alone: it is the person's.)
+# make run FROM=source PATIENTS=number HOME_DIR=folder; all have defaults. (HOME itself is left alone: it is the
+# person's.) OPTIONS="--seed 7 --state Maine" is handed on: whatever else `sequela run` understands.
 FROM ?=
+PATIENTS ?=
+OPTIONS ?=
 HOME_DIR ?=
 PORT ?=
 SEQUELA := $(VENV)/bin/sequela
@@ -32,8 +35,8 @@ $(STAMP): pyproject.toml
 	$(VENV)/bin/python -m pip install --quiet --editable ".[dev]"
 	@touch $(STAMP)
 
-run: install ## Run the main job; FROM=folder of FHIR R4 records (default: the shipped example patients).
-	$(SEQUELA) run $(if $(FROM),--from "$(FROM)") $(HOME_OPTION)
+run: install ## Run the main job; FROM=simulated (default, PATIENTS=3000), examples, synthea, https://server or a folder.
+	$(SEQUELA) run $(if $(FROM),--from "$(FROM)") $(if $(PATIENTS),--patients "$(PATIENTS)") $(OPTIONS) $(HOME_OPTION)
 
 test: install ## Run all tests.
 	$(VENV)/bin/python -m pytest -n 2

@@ -26,19 +26,18 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 def main() -> int:
     """Run the main job in a fresh home, watched."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--from", dest="source", help="folder of FHIR R4 records (default: example patients)")
+    parser.add_argument("--from", dest="source", default="examples", help="as in sequela run (default: examples)")
     parser.add_argument("--json", action="store_true", help="end with one JSON object on the last line")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder) / "home"
-        source = ["--from", options.source] if options.source else []
         samples: list[tuple[float, float]] = []
         is_over = threading.Event()
         watcher = threading.Thread(target=_watch, args=(samples, is_over), daemon=True)
         watcher.start()
         began = time.time()
         with contextlib.redirect_stdout(sys.stderr):
-            exit_code = sequela(["run", "--home", str(home), *source])
+            exit_code = sequela(["run", "--home", str(home), "--from", options.source])
         seconds = time.time() - began
         is_over.set()
         watcher.join()
@@ -86,10 +85,10 @@ def _steps(home: Path) -> list[tuple[str, float, float]]:
 
 def _watch(samples: list[tuple[float, float]], is_over: threading.Event) -> None:
     while not is_over.wait(_PAUSE_SECONDS):
-        samples.append((time.time(), _resident_mb(os.getpid())))
+        samples.append((time.time(), resident_mb(os.getpid())))
 
 
-def _resident_mb(process: int) -> float:
+def resident_mb(process: int) -> float:
     """Resident memory of `process` and its children, shared pages once for each; 0 where /proc is missing."""
     try:
         pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
@@ -97,7 +96,7 @@ def _resident_mb(process: int) -> float:
         children = {int(child) for task in tasks for child in (task / "children").read_text().split()}
     except (OSError, IndexError, ValueError):  # it has just ended
         return 0.0
-    return pages * _PAGE / 1e6 + sum(_resident_mb(child) for child in children)
+    return pages * _PAGE / 1e6 + sum(resident_mb(child) for child in children)
 
 
 def _peak_mb(samples: list[tuple[float, float]], start: float, end: float) -> float | None:

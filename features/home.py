@@ -11,6 +11,11 @@ class Home:
     path: Path
 
     @property
+    def landed(self) -> Path:
+        """What the sources landed, one folder a kind: raw records with names, so for its owner alone (mode 0700)."""
+        return self.path / "landed"
+
+    @property
     def meds(self) -> Path:
         """The MEDS dataset."""
         return self.path / "meds"

@@ -3,16 +3,17 @@
 A record's own length tells who died: Synthea, for one, exports the ten years before death or export. So the period
 is decided from the calendar of the whole source, before the dates were shifted, and is alike for everybody:
 
-- Everybody's source ends on one day, `data_end`: the study's, or the last day on which an encounter starts.
+- Everybody's source ends on one day, `data_end`: the study's; else the last whole day that the source says it covers,
+  if visits go on until then; else the last day on which an encounter starts.
 - `window`: everybody is observed from one calendar day on (or from birth): the first day of dense recording among
   people who are alive. Their measurements, immunisations and reports begin in the weeks after the export window opens,
   so the day by which 1 % of the living have theirs marks the opening, a few days late. For Synthea it is data_end less
-  ten years. Who died before that day was never observed inside the window.
+  ten years, unless it was asked for the whole history. Who died before that day was never observed inside the window.
 - `first_contact`: each person is observed from the first encounter on (or from birth). Nothing tells here what the
   source left out before, so it is for sources that keep everything.
 """
 
-from datetime import date, datetime, time
+from datetime import date, datetime, time, timedelta
 
 import polars as pl
 
@@ -26,28 +27,34 @@ _DENSE = r"^(LOINC|CVX|REPORT)//"
 _SHARE_OPENING = 0.01
 _SHARE_ISOLATED = 0.001
 _ISOLATING_GAP_DAYS = 365
+_LONGEST_SILENCE = timedelta(days=92)
 
 
 def observation_periods(
-    events: pl.LazyFrame, shifts: pl.DataFrame, settings: StudySettings, is_synthea: bool
+    events: pl.LazyFrame,
+    shifts: pl.DataFrame,
+    settings: StudySettings,
+    is_windowed: bool,
+    covers_until: date | None = None,
 ) -> tuple[pl.DataFrame, date]:
     """Decide from when to when each person is observed.
 
     Reads:    `events`: features.tables.Events, shifted. `shifts`: subject_id, shift_us (shifted = true + shift);
-              a row for every person.
+              a row for every person. `is_windowed`: the source kept only some years before each person's end.
+              `covers_until`: the last whole true day that the source says it covers, when it says one.
     Returns:  ObservationPeriods in shifted time, and the true last day of the source. No row for a person who died
               before the window opens, is born after the source ends or, under first_contact, never had a contact.
     Raises:   SequelaError when the records hold nothing from which to tell the end, or the opening, of the source.
     """
     starts = settings.observation.starts
-    is_window = starts == "window" or (starts == "auto" and is_synthea)
+    is_window = starts == "window" or (starts == "auto" and is_windowed)
     true_events = (
         events.select("subject_id", "time", "known_time", "code")
         .filter(pl.col("time").is_not_null())
         .join(shifts.lazy().select("subject_id", shift=pl.duration(microseconds=pl.col("shift_us"))), on="subject_id")
         .with_columns(pl.col("time", "known_time") - pl.col("shift"))
     )
-    data_end = settings.observation.data_end or _last_day(true_events)
+    data_end = settings.observation.data_end or _data_end(true_events, covers_until)
     people = _people(true_events, shifts)
     opening = _opening(people) if is_window else None
     covered_until = datetime.combine(data_end, time.max)
@@ -92,6 +99,15 @@ def _people(true_events: pl.LazyFrame, shifts: pl.DataFrame) -> pl.DataFrame:
         .with_columns(first_contact=pl.coalesce("first_encounter", "first_known"))
         .collect()
     )
+
+
+def _data_end(true_events: pl.LazyFrame, covers_until: date | None) -> date:
+    """What the source says, unless its last visit lies a season earlier: then nobody kept records until then.
+
+    A server that was filled once, long ago, covers the years since with silence only.
+    """
+    found = _last_day(true_events)
+    return covers_until if covers_until and covers_until - found <= _LONGEST_SILENCE else found
 
 
 def _last_day(true_events: pl.LazyFrame) -> date:

@@ -34,7 +34,8 @@ class ObservationSettings(_Settings):
     starts: Literal["auto", "window", "first_contact"] = Field(
         "auto",
         description="window: everybody is observed from one calendar day on (Synthea); "
-        "first_contact: each person from the first contact on; auto: window when Synthea made the records.",
+        "first_contact: each person from the first contact on; auto: window when Synthea made the records, unless "
+        "it was asked for the whole history.",
     )
 
 

@@ -37,6 +37,18 @@ class Events(dy.Schema):
     record_id = dy.Int64(description="Pseudonym of the source resource; the vault leads back.")
 
 
+class Superseded(Events):
+    """Events that held once: their record was replaced, withdrawn, or is read otherwise since another came.
+
+    What was known on a past day is what of Events and of these has known_time <= day < known_until.
+    """
+
+    known_until = dy.Datetime(
+        time_unit="us",
+        description="When what replaced it stood in the record, as far as can be told; never before known_time.",
+    )
+
+
 class SubjectSplits(dy.Schema):
     """Which part of the study each patient belongs to, drawn by keyed hash."""
 
@@ -89,7 +101,11 @@ class DataProfile(dy.Schema):
 class Dataset(dy.Schema):
     """One row: what was read, for the steps that need to know the source."""
 
-    source_kind = dy.String(description="synthea, fhir or example.")
+    source_kind = dy.String(description="simulated, synthea, fhir_server, fhir or example.")
+    is_windowed = dy.Bool(
+        description="Whether the source kept only some years before each person's end, as Synthea may."
+    )
+    covers_until = dy.Date(nullable=True, description="The last whole day that the source says it covers, if it does.")
     data_version = dy.String(description="Digest of the dataset.")
     subjects = dy.Int64(description="Patients.")
     events = dy.Int64(description="Events in all timelines.")
@@ -230,6 +246,36 @@ class RiskScores(dy.Schema):
         ),
         description="Largest contributions first: words, log-odds added or taken, the records behind it.",
     )
+
+
+class TrueRisks(dy.Schema):
+    """What really is the risk, for a sample of visits of simulated people; for evaluation alone, never an input."""
+
+    subject_id = dy.Int64(primary_key=True, description="Keyed pseudonym of the patient.")
+    prediction_time = dy.Datetime(primary_key=True, time_unit="us", description="The end of the visit (shifted).")
+    task = dy.String(primary_key=True, description="Name of the task; some are truths of tasks not asked yet.")
+    horizon_days = dy.Int32(primary_key=True, description="Horizon, days.")
+    treatment = dy.String(
+        primary_key=True, description='"as usual", or "with X" and "without X": drug X held on, or off, for ever.'
+    )
+    risk = dy.Float64(min=0, max=1, description="Share of simulated futures in which the outcome comes in time.")
+    standard_error = dy.Float64(min=0, description="Monte Carlo error of the risk.")
+    drawn = dy.Bool(description="Whether it comes in one more future, outside the estimate.")
+
+
+class Oracle(dy.Schema):
+    """How well the true risk tells the outcomes on record apart, beside the models on the same held-out rows."""
+
+    task = dy.String(primary_key=True, description="Name of the task.")
+    horizon_days = dy.Int32(primary_key=True, description="Horizon, days.")
+    model = dy.String(primary_key=True, description="Rung of the ladder.")
+    rows = dy.Int64(description="Held-out rows of which the truth is known.")
+    events = dy.Int64(description="Those with the outcome.")
+    auroc = dy.Float64(description="AUROC of the model on these rows.")
+    oracle_auroc = dy.Float64(description="AUROC of the true risk on these rows: no model can pass it but by chance.")
+    oracle_low = dy.Float64(description="Lower end of its 95 % interval.")
+    oracle_high = dy.Float64(description="Upper end of its 95 % interval.")
+    oracle_share = dy.Float64(nullable=True, description="(auroc - 0.5) / (oracle_auroc - 0.5).")
 
 
 def checked(table: pl.DataFrame, schema: type[dy.Schema]) -> pl.DataFrame:

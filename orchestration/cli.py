@@ -45,21 +45,20 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> None:
     from features.settings import load_settings
-    from features.sources.folder import example_patients
+    from features.sources.choice import OPTIONS, source_named
     from orchestration.launch import run_job
-    from orchestration.resources import PROJECT_STUDY_FILE
+    from orchestration.resources import PROJECT_STUDY_FILE, StudyChoices
     from orchestration.summary import summarise, summary_lines, write_summary
 
-    if options.patients is not None and options.source is not None:
-        raise SequelaError("--patients sizes the embedded population only; leave it out when reading --from a folder.")
-    if options.patients is not None:
-        _say("The embedded patients are few and hand-written: all of them are used, --patients changes nothing yet.")
+    given = {name: str(getattr(options, name)) for name in OPTIONS if getattr(options, name)}
+    source = source_named(options.source, given)
     study_file = options.study or (PROJECT_STUDY_FILE if PROJECT_STUDY_FILE.exists() else None)
     settings = load_settings(study_file)
     home = Home(options.home)
-    study: dict[str, str | int] = {  # whole paths: Dagster keeps them, and may run this again from another folder
+    study: StudyChoices = {  # whole paths: Dagster keeps them, and may run this again from another folder
         "home_folder": str(home.path.resolve()),
-        "source_folder": str((options.source or example_patients()).resolve()),
+        "source": source.named,
+        "source_options": dict(source.options),
         "study_file": str(study_file.resolve() if study_file else ""),
         "seed": settings.seed if options.seed is None else options.seed,
     }
@@ -91,6 +90,25 @@ def _score(options: argparse.Namespace) -> None:
         return
     print(f"{scored:,} risks as of {options.as_of}. See: {command_name()} sql --home {home.path} ", end="")
     print(f"\"SELECT task, count(*), avg(risk) FROM risk_scores WHERE as_of = '{options.as_of}' GROUP BY task\"")
+
+
+def _truth(options: argparse.Namespace) -> None:
+    import polars as pl
+
+    from orchestration.launch import run_job
+    from orchestration.summary import command_name
+
+    home = Home(options.home)
+    _require(home.tables / "predictions.parquet")
+    with _sole_use(home):
+        run_job("truth_job", {"home_folder": str(home.path.resolve())}, home)
+    compared = pl.read_parquet(home.tables / "oracle.parquet")
+    if compared.is_empty():
+        print("No task was judged on rows whose truth is known: simulate more people.")
+    for row in compared.iter_rows(named=True):
+        said = f"{row['task']:24} {row['horizon_days']:5} d  {row['model']:20} AUROC {row['auroc']:.3f}"
+        print(f"{said}  true risk {row['oracle_auroc']:.3f} ({row['oracle_low']:.3f}-{row['oracle_high']:.3f})")
+    print(f'Simulated people, not real ones. See: {command_name()} sql --home {home.path} "FROM true_risks"')
 
 
 def _sql(options: argparse.Namespace) -> None:
@@ -158,12 +176,22 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="command")
 
     run = commands.add_parser("run", parents=[shared], help="the main job: records in, explained risk scores out")
-    run.add_argument("--from", dest="source", type=Path, help="folder of FHIR R4 records (default: example patients)")
     run.add_argument(
-        "--patients",
-        type=_positive,
-        help="how many embedded patients to use; the example patients are always used whole",
+        "--from",
+        dest="source",
+        default="simulated",
+        metavar="SOURCE",
+        help="simulated (default), synthea, examples, the https:// address of a FHIR server, or a folder of FHIR R4 "
+        "records",
     )
+    run.add_argument("--patients", type=_positive, help="how many to make (default: 3000 simulated, 500 of Synthea)")
+    run.add_argument("--state", help="with --from synthea: where they live, as Massachusetts (default: everywhere)")
+    run.add_argument("--city", help="with --from synthea and --state")
+    run.add_argument("--types", help="with a FHIR server: types of resources, as Patient,Encounter (default: all used)")
+    run.add_argument("--client-id", help="with a FHIR server: how it knows this program")
+    run.add_argument("--client-key", metavar="FILE", help="with a FHIR server: the private key, a JWK or PEM file")
+    run.add_argument("--token-url", help="with a FHIR server: where it gives out tokens (default: as it says itself)")
+    run.add_argument("--full", action="store_true", help="with a FHIR server: everything again, not only what is new")
     run.add_argument("--seed", type=int, help="start of every random draw (default: the study file's)")
     run.add_argument("--study", type=Path, help="study file (default: the project's study.toml)")
     run.add_argument("--processes", type=_positive, help="processes that read records (default: one a core)")
@@ -172,6 +200,9 @@ def _parser() -> argparse.ArgumentParser:
     score = commands.add_parser("score", parents=[shared], help="score every eligible patient for one day")
     score.add_argument("--as-of", type=_day, required=True, help="the real day, YYYY-MM-DD")
     score.set_defaults(command=_score)
+
+    truth = commands.add_parser("truth", parents=[shared], help="how near the models come to a simulated truth")
+    truth.set_defaults(command=_truth)
 
     sql = commands.add_parser("sql", parents=[shared], help="ask the warehouse a question")
     sql.add_argument("question", help='for example "SHOW TABLES" or "FROM evaluations"')

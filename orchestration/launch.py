@@ -8,6 +8,7 @@ import dagster as dg
 
 from features.errors import CheckError
 from features.home import Home
+from orchestration.resources import StudyChoices
 
 # Pools keep two runs from reading records, or training, at the same time.
 _FOR_THE_UI = """\
@@ -83,7 +84,7 @@ def prepare_dagster_home(home: Home) -> None:
     (home.dagster / _COMMAND_LINE_FILE).write_text(_FOR_THE_COMMAND_LINE)
 
 
-def run_job(name: str, study: dict[str, str | int], home: Home, day: str | None = None) -> Progress:
+def run_job(name: str, study: StudyChoices, home: Home, day: str | None = None) -> Progress:
     """Run the job `name` with the choices `study` (fields of the Study resource); `day` is its partition.
 
     Returns how long each step took. Raises what the failing step raised, CheckError when a blocking check failed.

@@ -3,18 +3,24 @@
 import json
 import os
 from pathlib import Path
+from typing import TypeAlias
 
 import dagster as dg
 import polars as pl
+from pydantic import Field
 
 from features.home import Home
 from features.ingest import events_of
 from features.privacy.keys import Key, load_key
 from features.privacy.vault import read_shifts
 from features.settings import StudySettings, load_settings
-from features.sources.folder import example_patients
+from features.sources.choice import Source, source_named
+from features.sources.land import folder_of
 
 PROJECT_STUDY_FILE = Path(__file__).parent.parent / "study.toml"
+StudyChoices: TypeAlias = dict[str, str | int | dict[str, str]]  # fields of Study
+
+_ONCE = "full"  # an option that is meant for one run
 
 
 def default_home() -> Path:
@@ -25,12 +31,14 @@ def default_home() -> Path:
 class Study(dg.ConfigurableResource):
     """Where a study lies, what it reads, and the choices that change its results.
 
-    A field left empty takes what the last run of this home used, and before any run: the home of
-    `default_home`, the shipped example patients, the project's study.toml.
+    `source` is what a person gives to --from; `source_options` its options by name, such as {"patients": "500"}
+    (features.sources.choice). A field left empty takes what the last run of this home used, and before any run: the
+    home of `default_home`, the simulated population, the project's study.toml.
     """
 
     home_folder: str = ""
-    source_folder: str = ""
+    source: str = ""
+    source_options: dict[str, str] = Field(default_factory=dict)
     study_file: str = ""
     seed: int | None = None
     processes: int | None = None
@@ -41,19 +49,29 @@ class Study(dg.ConfigurableResource):
         return Home(Path(self.home_folder) if self.home_folder else default_home())
 
     @property
-    def source(self) -> Path:
-        """The folder of FHIR records."""
-        named = self.source_folder or self._last_choice("source_folder")
-        return Path(named) if named else example_patients()
+    def chosen_source(self) -> Source:
+        """Where the records come from."""
+        if self.source:
+            return source_named(self.source, self.source_options)
+        last = self._last_choices()
+        named = str(last.get("source") or last.get("source_folder") or "")  # source_folder: written by version 0.1.0
+        options = last.get("source_options", {})
+        return source_named(named, {**(options if isinstance(options, dict) else {}), **self.source_options})
+
+    @property
+    def records(self) -> Path:
+        """The folder of FHIR records that are read: the person's own, or where the source lands them."""
+        return folder_of(self.chosen_source, self.home)
 
     @property
     def settings(self) -> StudySettings:
         """The study's settings, with this run's seed when one was given."""
-        named = self.study_file or self._last_choice("study_file")
+        last = self._last_choices()
+        named = self.study_file or str(last.get("study_file", ""))
         path = Path(named) if named else PROJECT_STUDY_FILE
         settings = load_settings(path if named or path.exists() else None)
-        seed = self._last_choice("seed") if self.seed is None else self.seed
-        return settings if seed == "" else settings.model_copy(update={"seed": int(seed)})
+        seed = last.get("seed") if self.seed is None else self.seed
+        return settings if seed is None else settings.model_copy(update={"seed": int(str(seed))})
 
     def events(self) -> pl.LazyFrame:
         """All events of all patients, lazily."""
@@ -68,10 +86,12 @@ class Study(dg.ConfigurableResource):
         return load_key(keep_away_from=(self.home.path,))
 
     def remember_choices(self) -> None:
-        """Write down source, study file and seed, so that a later run from Dagster's UI takes the same."""
-        named = self.study_file or self._last_choice("study_file")
-        choices = {
-            "source_folder": str(self.source.resolve()),
+        """Write down source, study file and seed, so that a later run, from Dagster's UI or by night, takes them."""
+        named = self.study_file or str(self._last_choices().get("study_file", ""))
+        source = self.chosen_source
+        choices: StudyChoices = {
+            "source": source.named,
+            "source_options": {name: value for name, value in source.options.items() if name != _ONCE},
             "study_file": str(Path(named).resolve()) if named else "",
             "seed": self.settings.seed,
         }
@@ -83,7 +103,6 @@ class Study(dg.ConfigurableResource):
     def _choices_file(self) -> Path:
         return self.home.path / "last_run.json"
 
-    def _last_choice(self, name: str) -> str:
-        if not self._choices_file.exists():
-            return ""
-        return str(json.loads(self._choices_file.read_text()).get(name, ""))
+    def _last_choices(self) -> StudyChoices:
+        choices: StudyChoices = json.loads(self._choices_file.read_text()) if self._choices_file.exists() else {}
+        return choices

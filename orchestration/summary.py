@@ -60,7 +60,7 @@ def summary_lines(home: Home, as_of: date, smallest_cell: int) -> list[str]:
     """The summary for the terminal; counts of people below `smallest_cell` are not told."""
     dataset = _table(home, "dataset").row(0, named=True)
     evaluations, skipped = _table(home, "evaluations"), _table(home, "skipped_tasks")
-    is_example = dataset["source_kind"] == "example"
+    is_example, is_ours = (dataset["source_kind"] in kinds for kinds in (["example"], ["example", "simulated"]))
     became = ", ".join(f"{records:,} {outcome}" for outcome, records in _outcomes(home).iter_rows())
     scores = scores_of(home, as_of)
     return [
@@ -79,7 +79,7 @@ def summary_lines(home: Home, as_of: date, smallest_cell: int) -> list[str]:
         f"  key        {key_file()} (keep it: without it no score finds its patient)",
         "",
         "Type next:",
-        *_next_lines(home, as_of, is_example, bool(evaluations.height), bool(skipped.height)),
+        *_next_lines(home, as_of, is_example, is_ours, bool(evaluations.height), bool(skipped.height)),
     ]
 
 
@@ -163,7 +163,9 @@ def _without_scores_lines(skipped: pl.DataFrame, judged: set[str]) -> list[str]:
     ]
 
 
-def _next_lines(home: Home, as_of: date, is_example: bool, has_evaluations: bool, has_skipped: bool) -> list[str]:
+def _next_lines(
+    home: Home, as_of: date, is_example: bool, is_ours: bool, has_evaluations: bool, has_skipped: bool
+) -> list[str]:
     """Commands worth typing now."""
     sequela, at_home = command_name(), _home_option(home)
     tables = [
@@ -174,7 +176,7 @@ def _next_lines(home: Home, as_of: date, is_example: bool, has_evaluations: bool
     has_scores = scores_of(home, as_of) > 0
     return [
         *(f'  {sequela} sql{at_home} "FROM {table}"' for table in tables),
-        *(["  make run FROM=<folder of FHIR records>"] if is_example else []),
+        *(["  make run FROM=<folder of FHIR records>"] if is_ours else []),
         *([f"  {sequela} score{at_home} --as-of {as_of - timedelta(days=7)}"] if has_scores and not is_example else []),
         f"  {sequela} ui{at_home}",
     ]

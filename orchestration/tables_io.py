@@ -30,6 +30,8 @@ CONTRACTS: dict[str, type[dy.Schema]] = {
     "evaluations": tables.Evaluations,
     "skipped_tasks": tables.SkippedTasks,
     "risk_scores": tables.RiskScores,
+    "true_risks": tables.TrueRisks,
+    "oracle": tables.Oracle,
 }
 
 

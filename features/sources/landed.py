@@ -7,8 +7,9 @@ last good state. Everything after the landing reads the folder alike, whichever 
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -50,6 +51,11 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
     since: str | None = None
     deleted: tuple[LandedFile, ...] = ()
     parameters: dict[str, str | int] = {}
+
+    @property
+    def resources(self) -> int:
+        """How many resources were landed, deletions not among them."""
+        return sum(file.resources for file in self.files)
 
     def content(self, resource_type: str | None = None) -> str:
         """A digest of all that was landed (of one type, when given), independent of order and of file borders."""
@@ -110,6 +116,60 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     building.replace(folder / MANIFEST)
 
 
+def changed_files(folder: Path, manifest: Manifest) -> list[str]:
+    """Names of the landed files that are missing, or no longer what the manifest says by size and sha256."""
+    return [
+        file.name
+        for file in (*manifest.files, *manifest.deleted)
+        if not (path := folder / file.name).is_file()
+        or path.stat().st_size != file.size
+        or sha256_of(path) != file.sha256
+    ]
+
+
+def is_landed(folder: Path, kind: str, asked: Mapping[str, str | int]) -> bool:
+    """Whether exactly this was landed here before, and every file of it is still whole."""
+    try:
+        manifest = read_manifest(folder)
+    except SourceError:
+        return False
+    is_the_same = manifest is not None and manifest.kind == kind and asked.items() <= manifest.parameters.items()
+    return manifest is not None and is_the_same and not changed_files(folder, manifest)
+
+
+def manifests_at(folder: Path) -> list[tuple[Path, Manifest]]:
+    """The landed folders: `folder` itself, else those right below it, by name, as when a server's exports add up."""
+    own = read_manifest(folder)
+    if own is not None:
+        return [(folder, own)]
+    below = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    return [(path, manifest) for path in below if (manifest := read_manifest(path)) is not None]
+
+
+def last_whole_day(covers_until: str | None) -> date | None:
+    """The last day (UTC) that is covered to its end, of a manifest's `covers_until`; None when it states nothing."""
+    if covers_until is None:
+        return None
+    moment = datetime.fromisoformat(covers_until)
+    if "T" not in covers_until:
+        return moment.date()
+    utc = moment.astimezone(UTC) if moment.tzinfo else moment
+    return (utc + timedelta(seconds=1)).date() - timedelta(days=1)
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def heal(place: Path) -> None:
+    """Put back what a landing had set aside when it was killed between its two moves."""
+    aside = place.with_name(f"{_SET_ASIDE}-{place.name}")
+    if aside.exists() and not place.exists():
+        os.replace(aside, place)
+
+
 @contextmanager
 def landing(place: Path) -> Iterator[Path]:
     """An empty folder to land in; moved to `place` when the block ends well, removed when it does not.
@@ -119,8 +179,7 @@ def landing(place: Path) -> Iterator[Path]:
     place.parent.mkdir(parents=True, exist_ok=True)
     building = place.with_name(f"{_BUILDING}-{place.name}")
     aside = place.with_name(f"{_SET_ASIDE}-{place.name}")
-    if aside.exists() and not place.exists():  # killed between the two moves below
-        os.replace(aside, place)
+    heal(place)
     for litter in (building, aside):
         shutil.rmtree(litter, ignore_errors=True)
     building.mkdir(mode=0o700)

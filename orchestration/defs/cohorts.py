@@ -34,8 +34,10 @@ def _out(name: str, description: str, io_manager_key: str | None = None) -> dg.A
 )
 def observe(study: Study, dataset: pl.LazyFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Decide from the source's own rules when each person is observed."""
-    is_synthea = dataset.collect()["source_kind"].item() == "synthea"
-    periods, last_day = observation_periods(study.events(), study.shifts(), study.settings, is_synthea=is_synthea)
+    read = dataset.collect().row(0, named=True)
+    periods, last_day = observation_periods(
+        study.events(), study.shifts(), study.settings, read["is_windowed"], read["covers_until"]
+    )
     # Only the year of the first day: the day itself may be one person's first visit.
     days = periods.select(first_day=pl.date(pl.col("calendar_year_start").min(), 1, 1), last_day=pl.lit(last_day))
     return periods, checked(days, StudyDays)

@@ -4,21 +4,30 @@ from datetime import timedelta
 
 import dagster as dg
 
-READING = dg.AssetSelection.assets("timelines", "observation_periods").required_multi_asset_neighbors()
+READING = dg.AssetSelection.assets(
+    "landed_records", "timelines", "observation_periods"
+).required_multi_asset_neighbors()
 SCORING = dg.AssetSelection.assets("risk_scores", "warehouse")
+TRUTH = dg.AssetSelection.assets("true_risks", "oracle")
 
 main_job = dg.define_asset_job(
     "main_job",
-    selection=dg.AssetSelection.all() - SCORING,
-    description="From the folder of records to the judged models and the report.",
+    selection=dg.AssetSelection.all() - SCORING - TRUTH,
+    description="From the source of records to the judged models and the report.",
 )
 score_day = dg.define_asset_job(
     "score_day", selection=SCORING, description="Score every eligible patient for one real day; publish."
 )
+truth_job = dg.define_asset_job(
+    "truth_job",
+    selection=TRUTH,
+    description="Of a simulated population: the true risks, and how near the judged models come to them.",
+)
 nightly_scores = dg.define_asset_job(
     "nightly_scores",
     selection=READING | SCORING,
-    description="Read what is new, score the day that has just ended with the model that stands, publish.",
+    description="Ask the source what is new, read it, score the day that has just ended with the model that stands, "
+    "publish. Simulated patients, or a folder that nobody changed, bring nothing new.",
 )
 
 

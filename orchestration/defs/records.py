@@ -1,9 +1,13 @@
-"""Reading the records: from a folder of FHIR R4 to the MEDS dataset, with what became of every record.
+"""Landing the records and reading them: from a source of FHIR R4 to the MEDS dataset, with what became of every record.
 
-The reading itself is in features.ingest; here are the assets it leaves behind and the facts that must hold.
+The landing is in features.sources, the reading in features.ingest; here are the assets they leave behind and the facts
+that must hold.
 """
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
 
 import dagster as dg
 import polars as pl
@@ -11,17 +15,11 @@ import polars as pl
 from features import integrity
 from features.ingest import IngestResult, ingest
 from features.records.validation import judge_sample
+from features.sources.land import land, last_stated_day
+from features.sources.landed import Manifest, changed_files, manifests_at
 from features.tables import checked
 from orchestration.resources import Study
 from orchestration.tables_io import CONTRACTS, checked_table, column_schema, shown_rows
-
-fhir_records = dg.AssetSpec(
-    "fhir_records",
-    group_name="records",
-    description="The folder of FHIR R4 records: read, never changed.",
-    code_version="1",
-    kinds={"file"},
-)
 
 WRITTEN_BY_INGEST = ["quarantine", "record_counts", "data_profile", "codes", "subject_splits"]
 
@@ -34,6 +32,48 @@ def _out(name: str, group: str, description: str) -> dg.AssetOut:
     return dg.AssetOut.from_spec(spec, dagster_type=pl.DataFrame if name == "dataset" else dg.Nothing)
 
 
+@dg.asset(group_name="records", kinds={"file"}, code_version="1", pool="records")
+def landed_records(study: Study) -> dg.MaterializeResult:
+    """The files of FHIR R4 records that are read: made or fetched by a source, or a person's own folder as it is."""
+    source = study.chosen_source
+    folder = land(source, study.home, study.settings.seed, datetime.now(UTC), study.processes)
+    manifests = [manifest for _, manifest in manifests_at(folder)]
+    told = _manifests_as_metadata(manifests, study) if manifests else _folder_as_metadata(folder)
+    return dg.MaterializeResult(metadata={"kind": source.kind, "place": dg.MetadataValue.path(folder), **told})
+
+
+def _folder_as_metadata(folder: Path) -> dict[str, int]:
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {"files": len(files), "bytes": sum(path.stat().st_size for path in files)}
+
+
+def _manifests_as_metadata(manifests: list[Manifest], study: Study) -> Mapping[str, dg.MetadataValue | str | int]:
+    files = [file for manifest in manifests for file in manifest.files]
+    counts = Counter[str]()
+    for file in files:
+        counts[file.resource_type] += file.resources
+    shown = {name: count for name, count in sorted(counts.items()) if count >= study.settings.smallest_cell}
+    return {
+        "origin": manifests[-1].origin,
+        "landed_at": manifests[-1].made_at,
+        "covers_until": manifests[-1].covers_until or "not stated",
+        "files": len(files),
+        "bytes": sum(file.size for file in files),
+        "resources": dg.MetadataValue.json(shown),
+    }
+
+
+@dg.asset_check(asset=landed_records, blocking=True)
+def landed_files_are_whole(study: Study) -> dg.AssetCheckResult:
+    """Every landed file has the size and the sha256 that its manifest states. A folder without one passes."""
+    changed = [name for folder, manifest in manifests_at(study.records) for name in changed_files(folder, manifest)]
+    told = (
+        f"{len(changed):,} of the files that were landed in {study.records} are missing or changed. Run again to land "
+        "them anew (with --full from a FHIR server); a copy of a landed folder wants copying again."
+    )
+    return dg.AssetCheckResult(passed=not changed, description=told if changed else None)
+
+
 @dg.multi_asset(
     outs={
         "quarantine": _out("quarantine", "records", "Records that could not be read: where they lie and why."),
@@ -44,17 +84,17 @@ def _out(name: str, group: str, description: str) -> dg.AssetOut:
         "codes": _out("codes", "timelines", "Every code met, with its wording and frequency."),
         "subject_splits": _out("subject_splits", "timelines", "Which part of the study each patient belongs to."),
     },
-    deps=[fhir_records],
+    deps=[landed_records],
     pool="records",
 )
 def read_records(study: Study) -> Iterator[dg.MaterializeResult]:
-    """Read the folder of FHIR records into de-identified timelines."""
-    result = ingest(study.source, study.home, study.settings, processes=study.processes)
+    """Read the landed records into de-identified timelines."""
+    result = ingest(study.records, study.home, study.settings, processes=study.processes)
     study.remember_choices()
     version = dg.DataVersion(result.data_version)
     for name in [*WRITTEN_BY_INGEST, "timelines"]:
         yield dg.MaterializeResult(asset_key=name, data_version=version, metadata=_sizes(name, result, study))
-    yield dg.MaterializeResult(asset_key="dataset", value=_dataset(result))
+    yield dg.MaterializeResult(asset_key="dataset", value=_dataset(result, study))
 
 
 def _sizes(name: str, result: IngestResult, study: Study) -> dict[str, int]:
@@ -66,15 +106,18 @@ def _sizes(name: str, result: IngestResult, study: Study) -> dict[str, int]:
     )
 
 
-def _dataset(result: IngestResult) -> pl.DataFrame:
+def _dataset(result: IngestResult, study: Study) -> pl.DataFrame:
+    years_kept = {manifest.parameters.get("years_of_history") for _, manifest in manifests_at(study.records)}
     row = {
         "source_kind": result.source_kind,
+        "is_windowed": result.source_kind == "synthea" and years_kept != {0},
+        "covers_until": last_stated_day(study.chosen_source, study.home),
         "data_version": result.data_version,
         "subjects": result.subjects,
         "events": result.events,
         "records": result.records_in,
     }
-    return checked(pl.DataFrame([row]), CONTRACTS["dataset"])
+    return checked(pl.DataFrame([row], schema_overrides={"covers_until": pl.Date}), CONTRACTS["dataset"])
 
 
 def _verdict(found: int, what: str, smallest_cell: int) -> dg.AssetCheckResult:
@@ -115,6 +158,19 @@ def every_record_is_accounted_for(
     return dg.AssetCheckResult(passed=balance.is_balanced, description=None if balance.is_balanced else lost)
 
 
+@dg.asset_check(asset="timelines", blocking=True, additional_ins={"dataset": dg.AssetIn("dataset")})
+def every_landed_record_was_read(study: Study, dataset: pl.LazyFrame) -> dg.AssetCheckResult:
+    """As many records were read as the manifest counts. Not asked where there is none, or where exports add up."""
+    manifests = manifests_at(study.records)
+    is_whole = len(manifests) == 1 and (manifests[0][0] == study.records or study.chosen_source.kind == "fhir_server")
+    if not is_whole or manifests[0][1].since or manifests[0][1].deleted:
+        return dg.AssetCheckResult(passed=True, description="There is no count of all records to compare with.")
+    manifest = manifests[0][1]
+    landed, read = sum(file.resources for file in manifest.files), int(dataset.collect()["records"].item())
+    told = f"{landed:,} records were landed, {read:,} were read. Other files may lie in {study.records}."
+    return dg.AssetCheckResult(passed=landed == read, description=told if landed != read else None)
+
+
 @dg.asset_check(asset="timelines", blocking=True, additional_ins={"subject_splits": dg.AssetIn("subject_splits")})
 def no_subject_in_two_splits(study: Study, subject_splits: pl.LazyFrame) -> dg.AssetCheckResult:
     """Each patient lies in one file, in the folder of the patient's own split."""
@@ -146,7 +202,7 @@ def known_time_never_before_time(study: Study) -> dg.AssetCheckResult:
 @dg.asset_check(asset="timelines")
 def sampled_records_follow_r4(study: Study) -> dg.AssetCheckResult:
     """The first records of each file are valid FHIR R4 by the judgement of fhir.resources; a warning, no more."""
-    sample = judge_sample(study.source)
+    sample = judge_sample(study.records)
     commonest = ", ".join(f"{rule} ({count})" for rule, count in sample.rules)
     return dg.AssetCheckResult(
         passed=sample.broken == 0,

@@ -9,8 +9,8 @@ from features.settings import ObservationSettings, StudySettings
 from tests.features.small_events import events_table, person, visit
 
 WEEK_US = 7 * 86_400 * 1_000_000
-SYNTHEA = {"settings": StudySettings(), "is_synthea": True}
-OTHER = {"settings": StudySettings(), "is_synthea": False}
+SYNTHEA = {"settings": StudySettings(), "is_windowed": True}
+OTHER = {"settings": StudySettings(), "is_windowed": False}
 
 
 def shifts(**weeks: int) -> pl.DataFrame:
@@ -112,7 +112,7 @@ def test_isolated_late_days_do_not_end_the_source():
 def test_the_study_file_decides_when_it_says_so():
     settings = StudySettings(observation=ObservationSettings(data_end=date(2015, 12, 31), starts="window"))
     events = events_table(*person(), immunised(datetime(2012, 1, 1)), *visit(datetime(2020, 1, 1)))
-    periods, data_end = observation_periods(events, shifts(p1=0), settings, is_synthea=False)
+    periods, data_end = observation_periods(events, shifts(p1=0), settings, is_windowed=False)
     assert data_end == date(2015, 12, 31)
     assert periods["start"].item() == datetime(2012, 1, 1)
     assert periods["end"].item() == datetime(2015, 12, 31, 23, 59, 59, 999_999)
@@ -126,3 +126,23 @@ def test_people_alone_are_no_source():
 def test_a_window_needs_a_living_person_with_dense_records():
     with pytest.raises(SequelaError, match="first_contact"):
         observation_periods(events_table(*person(), *visit(datetime(2020, 1, 1))), shifts(p1=0), **SYNTHEA)
+
+
+def test_a_source_that_says_until_when_it_covers_is_believed():
+    # The last visit is on 1 March; the source covers until the 20th, and nobody came in between.
+    events = events_table(*person(), *visit(datetime(2012, 1, 1)), *visit(datetime(2020, 3, 1)))
+    periods, data_end = observation_periods(events, shifts(p1=0), **OTHER, covers_until=date(2020, 3, 20))
+    assert data_end == date(2020, 3, 20)
+    assert periods["end"].item() == datetime(2020, 3, 20, 23, 59, 59, 999_999)
+
+
+def test_a_server_that_nobody_fills_any_more_covers_nothing_since():
+    events = events_table(*person(), *visit(datetime(2012, 1, 1)), *visit(datetime(2020, 3, 1)))
+    _, data_end = observation_periods(events, shifts(p1=0), **OTHER, covers_until=date(2020, 6, 2))  # 93 days later
+    assert data_end == date(2020, 3, 1)
+
+
+def test_visits_planned_after_the_end_do_not_move_it():
+    events = events_table(*person(), *visit(datetime(2012, 1, 1)), *visit(datetime(2020, 3, 1)))
+    _, data_end = observation_periods(events, shifts(p1=0), **OTHER, covers_until=date(2020, 2, 10))
+    assert data_end == date(2020, 2, 10)

@@ -62,6 +62,9 @@ def test_the_home_may_come_from_the_environment(home, monkeypatch, capsys):
         (["vault", "file", "file_1"], "sequela run"),
         (["run", "--from", "no-such-folder"], "folder"),
         (["run", "--from", ".", "--patients", "5"], "leave it out"),
+        (["run", "--from", "examples", "--state", "Utah"], "leave it out"),
+        (["run", "--client-id", "me"], "--client-id is for a FHIR server"),
+        (["run", "--from", "https://me:pw@fhir.example.org"], "would be written down"),
         (["run", "--study", "no-such-study.toml"], "no-such-study.toml"),
     ],
 )

@@ -10,6 +10,8 @@ from orchestration.definitions import defs
 
 GROUPS = {"records", "timelines", "cohorts", "features", "models", "evaluation", "scoring"}
 MUST_HOLD = {
+    "landed_files_are_whole",
+    "every_landed_record_was_read",
     "events_keep_their_contract",
     "keeps_its_contract",
     "every_record_is_accounted_for",
@@ -62,6 +64,12 @@ def test_the_night_scores_the_day_before(definitions):
     assert schedule.job_name == "nightly_scores"
 
 
+def test_the_night_asks_the_source_what_is_new(definitions):
+    for job in ("nightly_scores", "main_job"):
+        steps = [node.name for node in definitions.resolve_job_def(job).nodes]
+        assert {"landed_records", "landed_records_landed_files_are_whole", "read_records"} <= set(steps)
+
+
 def test_today_can_be_scored(definitions):
     days = definitions.resolve_job_def("score_day").partitions_def
     assert days.get_partition_keys()[0] == "2000-01-01"
@@ -72,3 +80,9 @@ def test_nothing_is_pickled(definitions):
     """Every table goes through our own Parquet storage."""
     manager = definitions.resources["io_manager"]
     assert type(manager).__name__ == "ParquetTablesFactory"
+
+
+def test_the_truth_is_no_input_of_features_or_models():
+    graph = defs().resolve_asset_graph()
+    after = {key.to_user_string() for key in dg.AssetSelection.assets("true_risks").downstream().resolve(graph)}
+    assert after == {"true_risks", "oracle"}

@@ -9,7 +9,6 @@ import pytest
 import models.train
 from features import integrity
 from features.home import Home
-from features.sources.folder import example_patients
 from features.tables import RiskScores
 from models.evaluation import LADDER
 from models.risk_transformer import TransformerSettings
@@ -86,7 +85,17 @@ def test_the_planted_effect_is_learnt(summary):
 
 
 def test_every_step_is_timed(summary):
-    steps = {"read_records", "observe", "labels", "features", "train_models", "report", "risk_scores", "warehouse"}
+    steps = {
+        "landed_records",
+        "read_records",
+        "observe",
+        "labels",
+        "features",
+        "train_models",
+        "report",
+        "risk_scores",
+        "warehouse",
+    }
     assert steps <= set(summary["seconds"])
 
 
@@ -137,13 +146,13 @@ def test_a_folder_without_records_is_refused(home, tmp_path, capsys):
 
 
 def test_a_fact_that_does_not_hold_stops_the_run(study_folder, tmp_path, monkeypatch, capsys):
-    """Without a folder the shipped patients are read."""
-    assert main(["run", "--home", str(tmp_path / "home")]) == 0
+    """On the shipped example patients, of whom a person is told what they are."""
+    assert main(["run", "--from", "examples", "--home", str(tmp_path / "home")]) == 0
     assert "example patients" in capsys.readouterr().out
     home = Home(tmp_path / "home")
     before = home.warehouse.read_bytes()
     monkeypatch.setattr(integrity, "count_events_after_death", lambda events: 3)
-    assert main(["run", "--from", str(example_patients()), "--home", str(home.path)]) == 2
+    assert main(["run", "--from", "examples", "--home", str(home.path)]) == 2
     message = capsys.readouterr().err
     assert "no event after death" in message
     assert "fewer than 11 events" in message

@@ -106,7 +106,12 @@ def test_a_file_that_ends_too_early_is_told_loudly(home):
 
 @pytest.mark.parametrize(
     ("source_kind", "offered", "not_offered"),
-    [("example", "make run FROM=", "--as-of"), ("fhir", "--as-of 2021-03-25", "make run")],
+    [
+        ("example", "make run FROM=", "--as-of"),
+        ("simulated", "make run FROM=", "no such thing"),
+        ("simulated", "--as-of 2021-03-25", "no such thing"),
+        ("fhir", "--as-of 2021-03-25", "make run"),
+    ],
 )
 def test_what_to_type_next(home, source_kind, offered, not_offered):
     write_dataset(home, source_kind)

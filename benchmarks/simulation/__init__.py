@@ -1,0 +1,1 @@
+"""Is the simulated population like the world, and what does it cost to make one?"""

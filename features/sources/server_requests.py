@@ -1,0 +1,279 @@
+"""Requests to a server that may be slow, busy or away for a moment: repeated with patience, and never for ever.
+
+No message made here holds a path below the server, a token or what an answer says of records: addresses of files may
+be signed, and an answer may name a patient.
+"""
+
+import contextlib
+import ipaddress
+import logging
+import math
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Protocol, TypeVar
+
+import httpx
+
+from features.errors import SourceError
+from features.sources.operation_outcomes import is_outcome, issues_of
+from features.sources.patience import Pace, seconds_to_wait
+
+Result = TypeVar("Result")
+
+_TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
+_SHORTEST_WAIT_SECONDS = 1.0
+_CANCELLING_SECONDS = 10.0
+_HOPELESS = {
+    "CERTIFICATE_VERIFY_FAILED": "its certificate is not trusted. If your hospital has its own authority, name the "
+    "authority's file in the variable SSL_CERT_FILE",
+    "Name or service not known": "there is no such host. Look for a typing error",
+    "nodename nor servname": "there is no such host. Look for a typing error",
+}
+
+
+class Tokens(Protocol):
+    """Access tokens, renewed in time."""
+
+    def current(self) -> str:
+        """A token that should be good."""
+        ...
+
+    def instead_of(self, refused: str) -> str:
+        """Another token than `refused`."""
+        ...
+
+
+class Unreachable(SourceError):
+    """The server did not answer, or not in time; asking again later may do.
+
+    `is_verdict` when it was the FHIR server that spoke last, and said that it failed.
+    """
+
+    def __init__(self, message: str, is_verdict: bool = False) -> None:
+        super().__init__(message)
+        self.is_verdict = is_verdict
+
+
+class Stopped(Exception):
+    """This thread shall end: the whole has failed or was interrupted."""
+
+
+class Transient(Exception):
+    """What was tried failed, and may go well the next time.
+
+    `wait` is how long the server asks to wait (s). `got_further` when something was won all the same. `is_verdict`
+    when it is the FHIR server itself that says it failed, and not something between it and us.
+    """
+
+    def __init__(
+        self, reason: str, wait: float | None = None, got_further: bool = False, is_verdict: bool = False
+    ) -> None:
+        super().__init__(reason)
+        self.wait = wait
+        self.got_further = got_further
+        self.is_verdict = is_verdict
+
+
+class Connection:
+    """Talks to one server, and to those that it points to. To be closed, as a context manager."""
+
+    def __init__(self, base_url: str, pace: Pace) -> None:
+        for name in ("httpx", "httpcore"):  # they would log addresses and headers
+            logging.getLogger(name).setLevel(logging.WARNING)
+        self.base = httpx.URL(base_url)
+        self.pace = pace
+        self.stop = threading.Event()
+        self._is_local = is_loopback(self.base)
+        self._give_up_at = pace.clock() + pace.deadline_hours * 3600
+        self._client = httpx.Client(
+            timeout=pace.timeout_seconds,
+            trust_env=not self._is_local,
+            max_redirects=5,
+            event_hooks={"request": [lambda request: self.require_safe(request.url)]},
+        )
+
+    def __enter__(self) -> "Connection":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+
+    def require_safe(self, url: httpx.URL | str) -> httpx.URL:
+        """The address, when it is https (http only between programs on this machine); else SourceError."""
+        try:
+            url = httpx.URL(url)
+        except httpx.InvalidURL:
+            raise SourceError(f"The server {self.base.host} gave an address that is none.") from None
+        if url.scheme == "https" or (url.scheme == "http" and self._is_local and is_loopback(url)):
+            return url
+        raise SourceError(
+            f"Records travel by https only, and {url.scheme}://{url.host} is not. Use an https:// address."
+        )
+
+    def tokens_for(self, url: str, tokens: Tokens | None) -> Tokens | None:
+        """The tokens when the address lies on the server itself, else None: no other server is to see them."""
+        other = httpx.URL(url)
+        is_same = (other.scheme, other.host, other.port) == (self.base.scheme, self.base.host, self.base.port)
+        return tokens if is_same else None
+
+    def ask(
+        self,
+        method: str,
+        url: str,
+        what: str,
+        *,
+        tokens: Tokens | None = None,
+        accept: str = "application/json",
+        headers: Mapping[str, str] | None = None,
+        form: Mapping[str, str] | None = None,
+    ) -> httpx.Response:
+        """One request, repeated while it fails in ways that pass. The answer may be a refusal: look at its status.
+
+        Raises SourceError when the server wants a better token, Unreachable when patience has ended.
+        """
+
+        def attempt() -> httpx.Response:
+            with self.answer(method, url, what, {"Accept": accept, **(headers or {})}, tokens, form) as response:
+                response.read()
+                return response
+
+        return self.persist(attempt, what)
+
+    @contextmanager
+    def answer(
+        self,
+        method: str,
+        url: str,
+        what: str,
+        headers: Mapping[str, str],
+        tokens: Tokens | None = None,
+        form: Mapping[str, str] | None = None,
+    ) -> Iterator[httpx.Response]:
+        """The answer to one request, its body not yet read. A refused token is renewed once.
+
+        Raises Transient, also for what breaks while the caller reads the body.
+        """
+        try:
+            token = tokens.current() if tokens else None
+            response = self._send(method, url, headers, token, form)
+            if response.status_code == 401 and tokens and token:
+                response.close()
+                token = tokens.instead_of(token)
+                response = self._send(method, url, headers, token, form)
+            try:
+                self._judge(response, what, has_token=token is not None)
+                yield response
+            finally:
+                response.close()
+        except httpx.TooManyRedirects:
+            raise SourceError(f"{what}: the server sends us round in circles. Check the address.") from None
+        except httpx.RequestError as error:
+            raise self._reason(error, what) from None
+
+    def _send(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        token: str | None,
+        form: Mapping[str, str] | None,
+    ) -> httpx.Response:
+        if token:
+            headers = {**headers, "Authorization": f"Bearer {token}"}
+        timeout = min(self.pace.timeout_seconds, _CANCELLING_SECONDS if method == "DELETE" else math.inf)
+        request = self._client.build_request(
+            method, self.require_safe(url), headers=headers, data=form, timeout=timeout
+        )
+        # httpx takes the token off when it is sent on to another server; a form is never sent on.
+        return self._client.send(request, stream=True, follow_redirects=method == "GET")
+
+    def _judge(self, response: httpx.Response, what: str, has_token: bool) -> None:
+        if response.status_code in _TRANSIENT:
+            with contextlib.suppress(httpx.RequestError):
+                response.read()
+            raise Transient(
+                f"the server answered HTTP {response.status_code}{issues_of(response)}",
+                wait=self.asked_wait(response),
+                is_verdict=response.status_code == 500 and is_outcome(response),
+            )
+        if response.status_code == 401 and has_token:
+            raise SourceError(
+                f"{what}: the server {response.url.host} refused the access token twice (HTTP 401). Check that the "
+                "client is registered there for these types, and that its public key is the one of the key file."
+            )
+
+    def _reason(self, error: httpx.RequestError, what: str) -> Exception:
+        host = error.request.url.host
+        for sign, meaning in _HOPELESS.items():
+            if sign in str(error):
+                return SourceError(f"{what}: no connection to {host}: {meaning}.")
+        if isinstance(error, httpx.TimeoutException):
+            return Transient(f"{host} did not answer within {self.pace.timeout_seconds:g} s")
+        if isinstance(error, httpx.ConnectError):
+            return Transient(f"no connection to {host}")
+        return Transient(f"the connection to {host} broke")
+
+    def asked_wait(self, response: httpx.Response) -> float | None:
+        """How long the server asks to wait (s), at least 1 s and at most the longest wait; None when it does not."""
+        seconds = seconds_to_wait(response.headers.get("Retry-After"), self.pace.clock())
+        if seconds is None:
+            return None
+        return min(max(seconds, _SHORTEST_WAIT_SECONDS), self.pace.longest_wait_seconds)
+
+    def persist(self, attempt: Callable[[], Result], what: str) -> Result:
+        """Call `attempt` until it does not raise Transient; Unreachable after too many failures in a row."""
+        failures = 0
+        while True:
+            try:
+                return attempt()
+            except Transient as problem:
+                failures = 1 if problem.got_further else failures + 1
+                if failures >= self.pace.tries:
+                    raise Unreachable(f"{what}: {problem}, {failures} times in a row.", problem.is_verdict) from None
+                self.wait(self.pace.guess(failures) if problem.wait is None else problem.wait)
+
+    def wait(self, seconds: float) -> None:
+        """Wait. Raises Stopped when the others have stopped, Unreachable when the deadline comes first."""
+        if self.pace.clock() + seconds > self._give_up_at:
+            raise Unreachable(f"The export was not done within {self.pace.deadline_hours:g} hours.")
+        (self.pace.sleep or self.stop.wait)(seconds)
+        self.check()
+
+    def check(self) -> None:
+        """Raise Stopped when this thread shall end, Unreachable when the deadline has passed."""
+        if self.stop.is_set():
+            raise Stopped
+        if self.pace.clock() > self._give_up_at:
+            raise Unreachable(f"The export was not done within {self.pace.deadline_hours:g} hours.")
+
+    def cancel(self, url: str, tokens: Tokens | None) -> None:
+        """Tell the server that the job is no longer wanted: once, shortly, and whatever it answers."""
+        with contextlib.suppress(SourceError, Transient, Stopped):
+            headers = {"Accept": "application/json"}
+            with self.answer("DELETE", url, "Cancelling the export", headers, self.tokens_for(url, tokens)):
+                pass
+
+
+def refusal(response: httpx.Response, what: str) -> SourceError:
+    """The error to raise for an answer that says no."""
+    host = response.url.host
+    if response.status_code == 401:
+        return SourceError(
+            f"{what}: the server {host} wants to know who asks (HTTP 401). Give the client id that it knows us by and "
+            "our key file."
+        )
+    if response.status_code == 403:
+        return SourceError(
+            f"{what}: the server {host} does not allow it (HTTP 403{issues_of(response)}). Ask there that the client "
+            "is granted these types."
+        )
+    return SourceError(f"{what}: the server {host} answered HTTP {response.status_code}{issues_of(response)}.")
+
+
+def is_loopback(url: httpx.URL) -> bool:
+    """Whether the address lies on this machine."""
+    try:
+        return ipaddress.ip_address(url.host).is_loopback
+    except ValueError:
+        return url.host == "localhost"

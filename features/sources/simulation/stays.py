@@ -1,0 +1,138 @@
+"""Hospital stays, hour by hour: how ill somebody is, and whether the stay ends at home, by death, or again in hospital.
+
+Severity is a hidden path, s(hour) = s(0) exp(-hour / own time) + a wandering part. The hazard of death rises with it;
+nobody goes home before the work-up is done, nor while ill, nor at night.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import norm
+
+from features.sources.simulation.hazards import Bools, Floats, Ints
+from features.sources.simulation.world import World
+
+LONGEST_HOURS = 24 * 45
+SHORTEST_HOURS = 10
+RETURN_DAYS = 30
+_KEEPS = 0.97  # of the wandering part, from hour to hour
+_WANDERS = 0.38  # its sd
+_DEATH = (-10.35, 2.0)  # log hazard of death an hour, at severity 0 and for each unit
+_ILL = 0.9  # nobody goes home above this severity
+_SPREAD_OF_HOME_HOURS = 0.72
+_SPREAD_OF_BETTER_HOURS = 0.55
+_FIRST_HOME_HOUR, _LAST_HOME_HOUR = 9, 19
+_RETURN_HALF_DAYS = 12.0  # in which the hazard of an unplanned return falls to a half
+
+
+@dataclass
+class StayPaths:
+    """N stays. severity: (N, hours from admission); died: in hospital; hours: their length.
+
+    admitted_at: hour of the day. returns: comes back within 30 days, after `return_days`; `return_is_planned` when booked.
+    chance_of_return: the true probability at discharge of an unplanned return. Hidden, for futures: start, better_hours
+    and home_median (hours).
+    """
+
+    kind: Ints
+    severity: Floats
+    hours: Ints
+    died: Bools
+    admitted_at: Ints
+    start: Floats
+    better_hours: Floats
+    home_median: Floats
+    chance_of_return: Floats
+    returns: Bools
+    return_is_planned: Bools
+    return_days: Floats
+
+
+def simulate_stays(world: World, kind: Ints, x: Floats, age: Floats, rng: np.random.Generator) -> StayPaths:
+    """Stays of the given kinds, of people with covariates `x` (C, N)."""
+    n, of_all = len(kind), world.raw["stays"]["_of_all"]
+
+    def column(name: str, default: float = 0.0) -> Floats:
+        return np.array([world.raw["stays"][stay].get(name, default) for stay in world.stays])[kind]
+
+    def weighed(weights: dict[str, float]) -> Floats:
+        return sum(weight * x[world.covariates.index(name)] for name, weight in weights.items())
+
+    mean, sd = column("severity").T
+    start = mean + sd * rng.standard_normal(n) + weighed(of_all["severity"])
+    start = start + of_all["severity_a_decade_past_60"] * np.maximum(0, (age - 60) / 10)
+    better = column("better_hours") * np.exp(_SPREAD_OF_BETTER_HOURS * rng.standard_normal(n)) / np.log(3)
+    median = column("home_hours") * np.exp(weighed(of_all["hours"]))
+    by_day = rng.integers(7, 13, n)
+    # Emergencies come at all hours, most in the afternoon and evening.
+    at = np.where(column("planned") > 0, by_day, (15 + 5.5 * rng.standard_normal(n)).astype(np.int64) % 24)
+    wander = _wandering(_WANDERS * rng.standard_normal(n), LONGEST_HOURS, rng)
+    severity = start[:, None] * np.exp(-np.arange(LONGEST_HOURS) / better[:, None]) + wander
+    ready = median * np.exp(_SPREAD_OF_HOME_HOURS * rng.standard_normal(n))
+    hours, died = _ends(severity, np.maximum(ready, SHORTEST_HOURS), at, rng.random(n))
+    ratios = {name: float(np.log(ratio)) for name, ratio in of_all["readmission"].items()}
+    chance = np.clip(np.exp(np.log(column("readmission")) + weighed(ratios)), 0, 0.7)
+    comes_back = rng.random(n) < chance
+    is_booked = (rng.random(n) < column("planned_readmission")) & ~comes_back
+    within = 1 - 0.5 ** (RETURN_DAYS / _RETURN_HALF_DAYS)
+    days = np.where(is_booked, rng.integers(9, 29, n), -np.log2(1 - within * rng.random(n)) * _RETURN_HALF_DAYS)
+    return StayPaths(
+        kind=kind,
+        severity=severity.astype(np.float32),
+        hours=hours,
+        died=died,
+        admitted_at=at,
+        start=start,
+        better_hours=better,
+        home_median=median,
+        chance_of_return=chance.astype(np.float32),
+        returns=(comes_back | is_booked) & ~died,
+        return_is_planned=is_booked,
+        return_days=days,
+    )
+
+
+def futures_of_stays(
+    stays: StayPaths, which: int, after_hours: int, copies: int, rng: np.random.Generator
+) -> tuple[Ints, Bools]:
+    """How `copies` of one stay go on from `after_hours`, given what is hidden then: hours in all, and whether they die.
+
+    The length of the work-up is not known to anybody before it ends, so it is drawn again, longer than so far.
+    """
+    ahead, median = LONGEST_HOURS - after_hours, stays.home_median[which]
+    now = stays.severity[which, after_hours]
+    base = stays.start[which] * np.exp(-np.arange(after_hours, LONGEST_HOURS) / stays.better_hours[which])
+    severity = base + _wandering(np.full(copies, now - base[0]), ahead, rng)
+    lowest = float(np.log(max(after_hours, 1) / median)) / _SPREAD_OF_HOME_HOURS
+    ready = median * np.exp(_SPREAD_OF_HOME_HOURS * _normal_above(lowest, copies, rng))
+    at = np.full(copies, (stays.admitted_at[which] + after_hours) % 24)
+    hours, died = _ends(severity, ready - after_hours, at, rng.random(copies))
+    return hours + after_hours, died
+
+
+def _wandering(first: Floats, hours: int, rng: np.random.Generator) -> Floats:
+    """Paths (N, hours) that start at `first` and keep _KEEPS of themselves from hour to hour."""
+    steps = _WANDERS * np.sqrt(1 - _KEEPS**2) * rng.standard_normal((len(first), hours))
+    steps[:, 0] = first
+    fading = _KEEPS ** np.arange(hours)  # small at the end, but a double bears it
+    return fading * np.cumsum(steps / fading, axis=1)
+
+
+def _ends(severity: Floats, ready: Floats, at: Ints, luck: Floats) -> tuple[Ints, Bools]:
+    """Hours until the end of each stay, and whether it ends in death."""
+    hour = np.arange(severity.shape[1])
+    hazard = np.exp(_DEATH[0] + _DEATH[1] * np.minimum(severity, 4.5))
+    survival = np.exp(-np.cumsum(hazard, axis=1))
+    dies_at = (survival > luck[:, None]).sum(axis=1)  # LONGEST_HOURS for those who would survive
+    clock = (at[:, None] + hour) % 24
+    is_day = (clock >= _FIRST_HOME_HOUR) & (clock <= _LAST_HOME_HOUR)
+    can_go = (hour >= ready[:, None]) & is_day & (severity < _ILL)
+    goes_at = np.where(can_go.any(axis=1), can_go.argmax(axis=1), severity.shape[1] - 1)
+    died = dies_at < goes_at
+    return np.where(died, np.maximum(dies_at, 1), goes_at), died
+
+
+def _normal_above(lowest: float, copies: int, rng: np.random.Generator) -> Floats:
+    """Standard normal numbers above `lowest`."""
+    below = norm.cdf(lowest)
+    return norm.ppf(below + (1 - below) * rng.random(copies))

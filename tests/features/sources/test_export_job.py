@@ -1,0 +1,295 @@
+"""What the client does when the server is slow, busy, away, forgetful or wrong, and when it is itself stopped."""
+
+import _thread
+import email.utils
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from features.errors import SourceError
+from features.sources.bulk_export import ExportRequest, export
+from features.sources.patience import Pace, seconds_to_wait
+from tests.features.sources.bulk_server import Answer, BulkServer, outcome, patients
+from tests.features.sources.conftest import Clock
+
+NOW = datetime(2026, 3, 2, tzinfo=UTC)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    return tmp_path / "landed" / "fhir_server"
+
+
+def contents(place: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(place)): path.read_bytes() for path in sorted(place.rglob("*")) if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "seconds"),
+    [
+        ("7", 7),
+        ("1.5", 1.5),
+        (email.utils.formatdate(1_772_000_020, usegmt=True), 20),  # the clock says 1,772,000,000
+        ("1772000020", 20),  # a moment where a length of time belongs
+        ("1772000020000", 20),  # the same in milliseconds
+        ("-3", -3),
+        ("soon", None),
+        ("nan", None),
+        (None, None),
+    ],
+)
+def test_retry_after_is_understood_in_all_forms(retry_after: str | None, seconds: float | None, clock: Clock) -> None:
+    assert seconds_to_wait(retry_after, clock.now) == seconds
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "waited"),
+    [("7", 7), ("1772000020", 20), ("0", 1), ("1771990000", 1), ("86400", 300), ("1999999999", 300)],
+)
+def test_polling_waits_as_long_as_asked_within_bounds(
+    server: BulkServer, place: Path, pace: Pace, clock: Clock, retry_after: str, waited: float
+) -> None:
+    server.fail("status", Answer(202, {"Retry-After": retry_after}))
+    export(ExportRequest(server.base), place, NOW, pace=pace)
+    assert clock.waits == [waited]
+
+
+def test_polling_backs_off_when_nothing_is_asked(server: BulkServer, place: Path, pace: Pace, clock: Clock) -> None:
+    server.polls = 8
+    export(ExportRequest(server.base), place, NOW, pace=pace)
+    assert clock.waits == [1, 2, 4, 8, 16, 32, 60, 60]
+
+
+@pytest.mark.parametrize("kind", ["kickoff", "status", "file"])
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+def test_passing_failures_are_tried_again(
+    server: BulkServer, place: Path, pace: Pace, clock: Clock, kind: str, status: int
+) -> None:
+    server.output = server.output[:1]
+    server.fail(kind, Answer(status, {"Retry-After": "9"}), Answer(status))
+    export(ExportRequest(server.base), place, NOW, pace=pace)
+    assert clock.waits == [9, 2]  # as asked, then by doubling
+    assert (place / "0001-full" / "Patient.000.ndjson").read_bytes() == patients("a", "b")
+
+
+def test_a_server_that_stays_away_is_given_up_and_its_job_kept(
+    server: BulkServer, place: Path, pace: Pace, clock: Clock
+) -> None:
+    server.fail("status", *[Answer(503)] * 4)
+    with pytest.raises(SourceError, match=r"HTTP 503, 4 times in a row\. The last good state stands\. Run again later"):
+        export(ExportRequest(server.base), place, NOW, pace=pace)
+    assert clock.waits == [1, 2, 4]
+    assert not place.exists()
+    assert server.asked("cancel") == []
+    export(ExportRequest(server.base), place, NOW, pace=pace)
+    assert len(server.asked("kickoff")) == 1  # gone on with
+    assert (place / "0001-full").exists()
+
+
+def test_no_server_at_all(place: Path, pace: Pace) -> None:
+    with BulkServer() as server:
+        gone = server.base
+    with pytest.raises(SourceError, match=r"no connection to 127\.0\.0\.1, 4 times in a row"):
+        export(ExportRequest(gone), place, NOW, pace=pace)
+
+
+def test_the_deadline_ends_the_waiting_and_keeps_the_job(
+    server: BulkServer, place: Path, pace: Pace, clock: Clock
+) -> None:
+    server.fail("status", *[Answer(202, {"Retry-After": "300"})] * 1000)
+    with pytest.raises(SourceError, match="not done within 24 hours"):
+        export(ExportRequest(server.base), place, NOW, pace=pace)
+    assert len(clock.waits) == 24 * 12  # each of five minutes
+    assert server.asked("cancel") == []
+
+
+@pytest.mark.parametrize("status", [404, 410])
+@pytest.mark.parametrize("kind", ["status", "file"])
+def test_an_expired_export_is_started_anew_once(
+    server: BulkServer, place: Path, pace: Pace, kind: str, status: int
+) -> None:
+    server.fail(kind, Answer(status))
+    told: list[str] = []
+    export(ExportRequest(server.base), place, NOW, pace=pace, tell=told.append)
+    assert len(server.asked("kickoff")) == 2
+    assert len(server.asked("cancel")) == 2  # the expired job, and the finished one
+    assert (place / "0001-full" / "Patient.001.ndjson").read_bytes() == patients("c")
+    assert any(f"HTTP {status}" in one and "started anew" in one for one in told)
+
+
+def test_an_export_that_expires_twice_is_told(server: BulkServer, place: Path, pace: Pace) -> None:
+    export(ExportRequest(server.base), place, NOW, pace=pace)
+    before = contents(place)
+    server.fail("status", Answer(410), Answer(410))
+    with pytest.raises(SourceError, match=r"HTTP 410.*started anew once already.*last good state"):
+        export(ExportRequest(server.base), place, NOW, full=True, pace=pace)
+    assert contents(place) == before
+
+
+def test_a_failed_job_is_told_and_forgotten(server: BulkServer, place: Path, pace: Pace) -> None:
+    failed = Answer(500, body=outcome("fatal", "exception", "while reading Jane Doe"))
+    server.fail("status", *[failed] * 4)
+    with pytest.raises(SourceError, match=r"HTTP 500 \(fatal/exception\), 4 times") as problem:
+        export(ExportRequest(server.base), place, NOW, pace=pace)
+    assert "Jane" not in str(problem.value)
+    assert len(server.asked("cancel")) == 1
+    export(ExportRequest(server.base), place, NOW, pace=pace)
+    assert len(server.asked("kickoff")) == 2
+
+
+def test_a_refused_job_is_told(server: BulkServer, place: Path, pace: Pace) -> None:
+    server.fail("status", Answer(400, body=outcome("error", "not-supported", "Jane Doe")))
+    with pytest.raises(SourceError, match=r"HTTP 400 \(error/not-supported\)") as problem:
+        export(ExportRequest(server.base), place, NOW, pace=pace)
+    assert "Jane" not in str(problem.value)
+
+
+def test_a_refused_kick_off_is_told_in_the_servers_words(server: BulkServer, place: Path, pace: Pace) -> None:
+    server.fail("kickoff", Answer(400, body=outcome("error", "invalid", "Unknown type\nDevice")))
+    with pytest.raises(SourceError, match=r'HTTP 400 \(error/invalid\)\. It says: "Unknown type Device"'):
+        export(ExportRequest(server.base), place, NOW, pace=pace)
+    assert not place.exists()
+    assert [path.name for path in place.parent.iterdir()] == [".fhir_server.lock"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "answer", "said"),
+    [
+        ("kickoff", Answer(202), "no Content-Location"),
+        ("kickoff", Answer(403), "does not allow it"),
+        ("kickoff", Answer(401), "wants to know who asks"),
+        ("kickoff", Answer(202, {"Content-Location": "http://elsewhere.example/jobs/0"}), "https only"),
+        ("kickoff", Answer(302, {"Location": "http://elsewhere.example/fhir"}), "https only"),
+        ("status", Answer(200, body=b"<html>"), "cannot be understood"),
+        ("status", Answer(200, body=b'{"output":[]}'), "cannot be understood"),
+        ("status", Answer(200, body=b'{"transactionTime":"now","output":[]}'), "cannot be understood"),
+        (
+            "status",
+            Answer(200, body=b'{"transactionTime":"2026-03-01T00:00:00Z","output":[{"type":"../x","url":"/"}]}'),
+            "no FHIR type",
+        ),
+        ("file", Answer(400), "HTTP 400"),
+    ],
+)
+def test_answers_against_the_rules_are_told(
+    server: BulkServer, place: Path, pace: Pace, kind: str, answer: Answer, said: str
+) -> None:
+    server.fail(kind, answer)
+    with pytest.raises(SourceError, match=said):
+        export(ExportRequest(server.base), place, NOW, pace=pace)
+    assert not place.exists()
+
+
+def test_a_failed_export_leaves_the_last_good_state_and_says_what_is_missing(
+    server: BulkServer, place: Path, pace: Pace
+) -> None:
+    export(ExportRequest(server.base), place, NOW, pace=pace)
+    before = contents(place)
+    server.output = [*server.output, ("Patient", patients("d"))]
+    server.drops[2] = [5, 5, 5, 5]  # the second file of patients never comes further
+    with pytest.raises(SourceError, match=r"Missing are 1 of 4 files \(1 of Patient\)"):
+        export(ExportRequest(server.base), place, NOW, full=True, pace=pace)
+    assert contents(place) == before
+    export(ExportRequest(server.base), place, NOW, full=True, pace=pace)
+    assert len(server.asked("kickoff")) == 2  # the second was gone on with
+    assert (place / "0002-full" / "Patient.002.ndjson").read_bytes() == patients("d")
+
+
+def test_an_interrupt_while_waiting_cancels_the_job(server: BulkServer, place: Path, clock: Clock) -> None:
+    def interrupted(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    export(ExportRequest(server.base), place, NOW)
+    before = contents(place)
+    server.polls = 1
+    with pytest.raises(KeyboardInterrupt):
+        export(ExportRequest(server.base), place, NOW, full=True, pace=Pace(sleep=interrupted))
+    assert [one.path for one in server.asked("cancel")] == ["/jobs/0", "/jobs/1"]
+    assert contents(place) == before
+    assert not list(place.parent.glob(".exporting*"))
+
+
+def test_an_interrupt_while_fetching_cancels_the_job(server: BulkServer, place: Path, pace: Pace) -> None:
+    def interrupt(position: int) -> None:
+        if position == 2:
+            _thread.interrupt_main()  # as Ctrl-C does
+            time.sleep(0.2)
+
+    server.on_file = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        export(ExportRequest(server.base), place, NOW, pace=pace)
+    assert [one.path for one in server.asked("cancel")] == ["/jobs/0"]
+    assert not place.exists()
+
+
+def test_a_run_after_a_killed_one_goes_on(server: BulkServer, place: Path, pace: Pace) -> None:
+    killed: list[int] = []
+    fetched = {0, 1}
+
+    def kill(position: int) -> None:
+        if position == 2 and not killed:
+            while fetched - {int(one.path[9]) for one in server.asked("file")}:
+                time.sleep(0.01)
+            while len(list(place.parent.glob(".exporting*/*.ndjson"))) < 2:
+                time.sleep(0.01)
+            killed.append(child.pid)
+            os.kill(child.pid, signal.SIGKILL)
+
+    server.on_file = kill
+    child = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import sys; from pathlib import Path; from datetime import UTC, datetime\n"
+            "from features.sources.bulk_export import ExportRequest, export\n"
+            "export(ExportRequest(sys.argv[1]), Path(sys.argv[2]), datetime.now(UTC))",
+            server.base,
+            str(place),
+        ]
+    )
+    assert child.wait(timeout=30) == -signal.SIGKILL
+    assert not place.exists()
+    export(ExportRequest(server.base), place, NOW, pace=pace)
+    assert len(server.asked("kickoff")) == 1
+    assert sorted(one.path[9] for one in server.asked("file")) == ["0", "1", "2", "2"]
+    assert (place / "0001-full" / "Patient.001.ndjson").read_bytes() == patients("c")
+
+
+def test_an_unfinished_job_for_something_else_is_cancelled(server: BulkServer, place: Path, pace: Pace) -> None:
+    server.fail("status", *[Answer(503)] * 4)
+    with pytest.raises(SourceError):
+        export(ExportRequest(server.base), place, NOW, pace=pace)
+    export(ExportRequest(server.base, types=("Patient",)), place, NOW, pace=pace)
+    assert [one.path for one in server.asked("cancel")] == ["/jobs/0", "/jobs/1"]
+
+
+def test_two_exports_at_once_to_one_place_are_refused(server: BulkServer, place: Path, pace: Pace) -> None:
+    refused: list[str] = []
+
+    def second(position: int) -> None:
+        if not refused:
+            refused.append("")
+            try:
+                export(ExportRequest(server.base), place, NOW, pace=pace)
+            except SourceError as problem:
+                refused.append(str(problem))
+
+    server.on_file = second
+    export(ExportRequest(server.base), place, NOW, pace=pace)
+    assert "Another run is exporting" in refused[1]
+
+
+def test_a_landing_killed_between_its_two_moves_is_healed(server: BulkServer, place: Path, pace: Pace) -> None:
+    export(ExportRequest(server.base), place, NOW, pace=pace)
+    before = contents(place)
+    place.rename(place.with_name(".landed.before-fhir_server"))
+    export(ExportRequest(server.base), place, NOW, pace=pace)  # of what has changed: nothing
+    assert {name: text for name, text in contents(place).items() if name != ".asked_until"} == before
+    assert len(server.asked("kickoff")) == 2
+    assert "_since" in server.asked("kickoff")[1].path
