@@ -33,21 +33,20 @@ class SequenceBatch:
 
 def batch_of(sequences: Sequences, rows: NDArray[np.integer]) -> SequenceBatch:
     """Put together what each of `rows` sees, and pad it to one batch."""
-    seen, states = sequences.visits[rows], sequences.states[rows]
-    lengths = seen.sizes + 2
+    visits, states = sequences.visits[rows], sequences.states[rows]
+    lengths = visits.sizes + 2
     longest = int(lengths.max())
     # Row i begins at i * T: its state stands there, its visits follow, the prediction time comes last.
     first = np.arange(len(rows)) * longest
-    places, visits = Spans(first + 1, seen.sizes).places(), seen.places()
+    places, bags = Spans(first + 1, visits.sizes).places(), _bags(sequences, rows)
     days_before = np.zeros(len(rows) * longest)
     days_before[first] = sequences.lookback_days
-    row_of_visit = np.repeat(rows, seen.sizes)
-    days_before[places] = (sequences.prediction_us[row_of_visit] - sequences.visit_us[visits]) / DAY_US
+    asked_us = np.repeat(sequences.prediction_us[rows], visits.sizes)
+    days_before[places] = (asked_us - sequences.known_us[bags.starts]) / DAY_US  # a visit begins with its first event
     kind = np.full(len(rows) * longest, VISIT)
     kind[first], kind[first + lengths - 1] = STATE, NOW
     sizes = np.zeros(len(rows) * longest, dtype=np.int64)
-    sizes[first] = states.sizes
-    sizes[places] = sequences.event_ends[visits + 1] - sequences.event_ends[visits]
+    sizes[first], sizes[places] = states.sizes, bags.sizes
     numbers = _visit_numbers(
         days_before.reshape(len(rows), longest), sequences.ages_years[rows], sequences.lookback_days
     )
@@ -66,16 +65,16 @@ def batch_of(sequences: Sequences, rows: NDArray[np.integer]) -> SequenceBatch:
 
 def event_places(sequences: Sequences, rows: NDArray[np.integer]) -> NDArray[np.int64]:
     """Where the events of `rows` stand in `sequences.events`, row after row, in the order of a batch."""
-    states, visits = sequences.states[rows], _events_of_visits(sequences, rows)
+    states, seen = sequences.states[rows], sequences.seen[rows]
     both = Spans(
-        np.stack([states.starts, visits.starts], axis=1).ravel(), np.stack([states.sizes, visits.sizes], axis=1).ravel()
+        np.stack([states.starts, seen.starts], axis=1).ravel(), np.stack([states.sizes, seen.sizes], axis=1).ravel()
     )
     return both.places()
 
 
 def event_counts(sequences: Sequences, rows: NDArray[np.integer]) -> NDArray[np.int64]:
     """How many events each of `rows` sees, its state included."""
-    return sequences.states.sizes[rows] + _events_of_visits(sequences, rows).sizes
+    return sequences.states.sizes[rows] + sequences.seen.sizes[rows]
 
 
 def parts_of(sequences: Sequences, rows: NDArray[np.integer]) -> Iterator[NDArray[np.int64]]:
@@ -99,11 +98,13 @@ def shuffled_batches(
     return [batches[place] for place in shuffler.permutation(len(batches))]
 
 
-def _events_of_visits(sequences: Sequences, rows: NDArray[np.integer]) -> Spans:
-    """The visits of a row lie side by side, and so do their events."""
-    visits = sequences.visits[rows]
-    starts = sequences.event_ends[visits.starts]
-    return Spans(starts, sequences.event_ends[visits.starts + visits.sizes] - starts)
+def _bags(sequences: Sequences, rows: NDArray[np.integer]) -> Spans:
+    """The places of the events of each visit of `rows`, row after row; only events that the row sees."""
+    visits, seen = sequences.visits[rows], sequences.seen[rows]
+    places = visits.places()
+    starts = np.maximum(sequences.visit_ends[places], np.repeat(seen.starts, visits.sizes))
+    stops = np.minimum(sequences.visit_ends[places + 1], np.repeat(seen.starts + seen.sizes, visits.sizes))
+    return Spans(starts, stops - starts)
 
 
 def _visit_numbers(

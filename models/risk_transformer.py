@@ -24,14 +24,17 @@ class TransformerSettings(BaseModel, frozen=True, extra="forbid"):
         default=64, ge=3, description="Newest visits kept, with the state and the prediction time."
     )
     intervals_per_horizon: int = Field(default=4, gt=0, description="Follow-up intervals up to each horizon.")
-    dropout: float = Field(default=0.2, ge=0, lt=1)
+    dropout: float = Field(default=0.2, ge=0, lt=1, description="Share of inner numbers hidden in training.")
     event_dropout: float = Field(default=0.1, ge=0, lt=1, description="Share of events hidden in training.")
-    most_epochs: int = Field(default=20, gt=0)
-    patience_epochs: int = Field(
-        default=4, gt=0, description="Epochs without a better tuning likelihood before stopping."
+    epochs: int = Field(default=20, gt=0, description="Looks at tuning rows; the weights at the best one are kept.")
+    rows_per_epoch: int = Field(
+        default=5_000,
+        gt=0,
+        description="The most train rows between two looks, and the most tuning rows at a look. All train rows come "
+        "once before any comes again; the tuning rows of a look are drawn once.",
     )
-    rows_per_batch: int = Field(default=64, gt=0)
-    learning_rate: float = Field(default=1e-3, gt=0)
+    rows_per_batch: int = Field(default=128, gt=0)
+    learning_rate: float = Field(default=1e-3, gt=0, description="The highest; it rises first, then falls to nothing.")
     weight_decay: float = Field(default=0.05, ge=0)
 
 
@@ -79,10 +82,9 @@ class TimeAttention(nn.Module):
     Shapes: x (B, T, D), turns (B, T, 2, P) -> (B, T, D); with last_visit (B,) only those visits ask: (B, 1, D).
     """
 
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
+    def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.dropout = dropout
         self.to_qkv = nn.Linear(width, 3 * width)
         self.to_out = nn.Linear(width, width)
 
@@ -101,7 +103,6 @@ class TimeAttention(nn.Module):
             # Padding stands after the last visit, so a causal mask hides it too.
             attn_mask=None if last_visit is None else (torch.arange(visits) <= last_visit[:, None])[:, None, None],
             is_causal=last_visit is None,
-            dropout_p=self.dropout if self.training else 0.0,
         )
         return self.to_out(mixed.transpose(1, 2).flatten(2))
 
@@ -118,22 +119,34 @@ def at_places(x: Tensor, places: Tensor) -> Tensor:
     return x[torch.arange(len(x)), places][:, None]
 
 
+def partly_hidden(x: Tensor, share: float, is_training: bool) -> Tensor:
+    """Dropout: in training a `share` of the numbers, to 1/256, becomes nought and the rest grows to keep the mean.
+
+    Eight bytes of chance are drawn at once; torch's own dropout draws for each number, a sixth of all training.
+    """
+    hidden = round(share * 256)
+    if not is_training or hidden == 0:
+        return x
+    drawn = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None).view(torch.uint8)
+    return x * (drawn[: x.numel()].view(x.shape) >= hidden) * (256 / (256 - hidden))
+
+
 class Block(nn.Module):
     """One pre-norm layer: attention over visits, then a small network on each. Shapes as in TimeAttention."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.attention_norm = nn.LayerNorm(width)
-        self.attention = TimeAttention(width, heads, dropout)
+        self.attention = TimeAttention(width, heads)
         self.network_norm = nn.LayerNorm(width)
         self.network = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = dropout
 
     def forward(self, x: Tensor, turns: Tensor, last_visit: Tensor | None = None) -> Tensor:
         """Add both parts to what stands already."""
         mixed = self.attention(self.attention_norm(x), turns, last_visit)
-        x = (x if last_visit is None else at_places(x, last_visit)) + self.dropout(mixed)
-        return x + self.dropout(self.network(self.network_norm(x)))
+        x = (x if last_visit is None else at_places(x, last_visit)) + partly_hidden(mixed, self.dropout, self.training)
+        return x + partly_hidden(self.network(self.network_norm(x)), self.dropout, self.training)
 
 
 class RiskTransformer(nn.Module):
@@ -150,7 +163,7 @@ class RiskTransformer(nn.Module):
         self.tasks = tasks
         self.event_dropout = settings.event_dropout
         self.encoder = VisitEncoder(tokens, settings.width)
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = settings.dropout
         self.blocks = nn.ModuleList(
             Block(settings.width, settings.heads, settings.dropout) for _ in range(settings.layers)
         )
@@ -177,8 +190,8 @@ class RiskTransformer(nn.Module):
         """What the network remembers at each visit, or at the last visit. Shapes: event_weights (E,), ones when None,
         -> (B, T, D) or (B, 1, D)."""
         if event_weights is None:
-            event_weights = F.dropout(torch.ones_like(batch.values), self.event_dropout, self.training)
-        x = self.dropout(self.encoder(batch, event_weights))
+            event_weights = partly_hidden(torch.ones_like(batch.values), self.event_dropout, self.training)
+        x = partly_hidden(self.encoder(batch, event_weights), self.dropout, self.training)
         angle = -batch.visits[:, :, 2:3] * (2 * torch.pi / self.periods_days)  # (B, T, P)
         turns = torch.stack([angle.cos(), angle.sin()], dim=2)
         for block in self.blocks[:-1]:

@@ -1,7 +1,7 @@
 """What does a patient's timeline look like to the transformer at each prediction time?
 
 Each row (patient and prediction time) becomes a sequence of visits: first the state at the edge of the look-back
-(sex, chronic conditions known before it), then the events of the look-back, those known at the same moment pooled
+(sex, chronic conditions known before it), then the events of the look-back, those that became known on one day pooled
 into one visit, and last an empty visit at the prediction time itself. A visit has an age and a gap to the visit
 before, and nothing that counts from the start of the record or names a calendar date, because the length and the
 dates of a record can give the outcome away.
@@ -53,10 +53,11 @@ class Sequences:
     """The timelines of the patients of R rows, and which stretch of its patient's timeline each row sees.
 
     keys: subject_id, prediction_time of each row; prediction_us (R,) and ages_years (R,) at that time.
-    events: token, value (-1 to 1, 0 when no number), number and unit as recorded, record_id. The events of V visits
-    stand first, oldest first within each patient, and event_ends (V + 1,) says where each visit's end; the states of
-    the rows follow. visit_us (V,) is when each visit became known. Of each row, visits (R) are the places of its
-    visits among the V, and states (R) the places of its state in events.
+    events: token, value (-1 to 1, 0 when no number), number and unit as recorded, record_id. The E events of V visits
+    stand first, oldest first within each patient; the states of the rows follow. known_us (E,) is when each became
+    known, visit_ends (V + 1,) where each visit's events end. Of each row, seen (R) are the places of its events among
+    the E, states (R) those of its state. A row sees the visits (R) that its events lie in: of the first and the last,
+    perhaps only the part inside its look-back.
     """
 
     keys: pl.DataFrame
@@ -64,8 +65,9 @@ class Sequences:
     ages_years: NDArray[np.float64]
     lookback_days: int
     events: pl.DataFrame
-    visit_us: NDArray[np.int64]
-    event_ends: NDArray[np.int64]
+    known_us: NDArray[np.int64]
+    visit_ends: NDArray[np.int64]
+    seen: Spans
     visits: Spans
     states: Spans
 
@@ -118,8 +120,9 @@ def build_sequences(events: pl.LazyFrame, keys: pl.DataFrame, vocabulary: Sequen
     keys: subject_id, prediction_time; distinct rows, kept in their order.
     """
     keys = keys.select(KEYS)
-    seen = _visit_events(seen_events(events, keys, vocabulary.lookback_days), vocabulary)
-    visits = seen.group_by("subject_id", "known_time", maintain_order=True).agg(events=pl.len())
+    visited = _visit_events(seen_events(events, keys, vocabulary.lookback_days), vocabulary)
+    sizes = visited.group_by("subject_id", pl.col("known_time").dt.date(), maintain_order=True).len()["len"].to_numpy()
+    seen, visits = _seen_by_rows(visited, ends(sizes), keys, vocabulary)
     states = _state_events(events, keys, vocabulary)
     state_sizes = np.bincount(states["row"].to_numpy(), minlength=keys.height)
     kept = ["token", "value", "number", "unit", "record_id"]
@@ -129,11 +132,12 @@ def build_sequences(events: pl.LazyFrame, keys: pl.DataFrame, vocabulary: Sequen
         prediction_us=keys["prediction_time"].dt.epoch("us").to_numpy(),
         ages_years=np.where(np.isnan(ages), vocabulary.median_age_years, ages),
         lookback_days=vocabulary.lookback_days,
-        events=pl.concat([seen.select(kept), states.select(kept)]).rechunk(),
-        visit_us=visits["known_time"].dt.epoch("us").to_numpy(),
-        event_ends=ends(visits["events"].to_numpy()),
-        visits=_visits_of_rows(visits, keys, vocabulary),
-        states=Spans(seen.height + ends(state_sizes)[:-1], state_sizes),
+        events=pl.concat([visited.select(kept), states.select(kept)]).rechunk(),
+        known_us=visited["known_time"].dt.epoch("us").to_numpy(),
+        visit_ends=ends(sizes),
+        seen=seen,
+        visits=visits,
+        states=Spans(visited.height + ends(state_sizes)[:-1], state_sizes),
     )
 
 
@@ -142,14 +146,21 @@ def ends(sizes: NDArray[np.integer]) -> NDArray[np.int64]:
     return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
 
 
-def _visits_of_rows(visits: pl.DataFrame, keys: pl.DataFrame, vocabulary: SequenceVocabulary) -> Spans:
-    """The places of the newest visits, as many as fit, that became known within each row's look-back."""
-    placed = visits.select("subject_id", "known_time", place=pl.int_range(pl.len())).sort("known_time")
+def _seen_by_rows(
+    visited: pl.DataFrame, visit_ends: NDArray[np.int64], keys: pl.DataFrame, vocabulary: SequenceVocabulary
+) -> tuple[Spans, Spans]:
+    """The places of the events known within each row's look-back, and those of their visits, the newest that fit."""
+    moments = (
+        visited.select("subject_id", "known_time", place=pl.int_range(pl.len()))
+        .group_by("subject_id", "known_time")
+        .agg(first=pl.col("place").min(), end=pl.col("place").max() + 1)
+        .sort("known_time")
+    )
     edge = pl.col("prediction_time") - pl.duration(days=vocabulary.lookback_days)
     rows = keys.with_row_index("row").with_columns(edge=edge).sort("prediction_time")
-    # The last visit known by the prediction time, and the first one after the edge, which itself is outside.
+    # The last moment by the prediction time, and the first one after the edge, which itself is outside.
     found = rows.join_asof(
-        placed,
+        moments.select("subject_id", "known_time", "end"),
         left_on="prediction_time",
         right_on="known_time",
         by="subject_id",
@@ -157,7 +168,7 @@ def _visits_of_rows(visits: pl.DataFrame, keys: pl.DataFrame, vocabulary: Sequen
         coalesce=False,
         check_sortedness=False,  # both sides are sorted above
     ).join_asof(
-        placed,
+        moments.select("subject_id", "known_time", "first"),
         left_on="edge",
         right_on="known_time",
         by="subject_id",
@@ -167,11 +178,15 @@ def _visits_of_rows(visits: pl.DataFrame, keys: pl.DataFrame, vocabulary: Sequen
         check_sortedness=False,  # the edge lies as far before each prediction time
         suffix="_first",
     )
-    # Either is null where there is none. The state and the prediction time are visits too.
-    known = (pl.col("place") - pl.col("place_first") + 1).fill_null(0).clip(0, vocabulary.most_visits - 2)
-    end = pl.col("place").fill_null(-1) + 1
-    in_order = found.sort("row").select(start=end - known, known=known)
-    return Spans(in_order["start"].to_numpy(), in_order["known"].to_numpy())
+    # Null is where there is no such moment; none in between is where the last one lies before the first.
+    is_any = (pl.col("first") < pl.col("end")).fill_null(False)
+    bounds = found.sort("row").select(pl.when(is_any).then(place).otherwise(0) for place in ("first", "end"))
+    first, end = (bounds[name].to_numpy() for name in ("first", "end"))
+    first_visit = np.searchsorted(visit_ends, first, side="right") - 1
+    end_visit = np.where(first < end, np.searchsorted(visit_ends, end, side="left"), first_visit)
+    first_visit = np.maximum(first_visit, end_visit - (vocabulary.most_visits - 2))  # state and now are visits too
+    first = np.maximum(first, np.minimum(visit_ends[first_visit], end))
+    return Spans(first, end - first), Spans(first_visit, end_visit - first_visit)
 
 
 def _state_events(events: pl.LazyFrame, keys: pl.DataFrame, vocabulary: SequenceVocabulary) -> pl.DataFrame:

@@ -79,7 +79,7 @@ def train_transformer(
     settings: TransformerSettings,
     seed: int,
 ) -> RiskTransformer:
-    """Fit the network on `train_rows`, and keep the weights of the epoch best on `tuning_rows`.
+    """Fit the network on `train_rows`, and keep the weights of the epoch that is best on some `tuning_rows`.
 
     The same inputs and seed give the same weights on one machine. The global random state is left as it was.
     """
@@ -88,26 +88,45 @@ def train_transformer(
         torch.manual_seed(seed)
         model = RiskTransformer(tokens, labels.outcome.shape[1], intervals, settings)
         _start_at_train_hazards(model, labels, torch.from_numpy(np.asarray(train_rows)))
-        optimiser = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
-        best_loss, best_epoch, best_weights = mean_loss(model, sequences, labels, tuning_rows), 0, copied(model)
-        progress = tqdm(range(1, settings.most_epochs + 1), desc="training timeline transformer", disable=None)
-        for epoch in progress:
+        optimiser = torch.optim.AdamW(
+            model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+        )
+        epochs = rows_by_epoch(train_rows, settings, shuffler)
+        steps = sum(-(-len(rows) // settings.rows_per_batch) for rows in epochs)
+        pace = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: learning_pace(step / steps))
+        looked_at = shuffler.permutation(tuning_rows)[: settings.rows_per_epoch]
+        best_loss, best_weights = mean_loss(model, sequences, labels, looked_at), copied(model)
+        progress = tqdm(epochs, desc="training timeline transformer", disable=None)
+        for of_epoch in progress:
             model.train()
-            for rows in shuffled_batches(sequences, train_rows, settings.rows_per_batch, shuffler):
+            for rows in shuffled_batches(sequences, of_epoch, settings.rows_per_batch, shuffler):
                 optimiser.zero_grad()
                 loss = batch_loss(model, sequences, labels, rows).mean()
                 loss.backward()
                 nn.utils.clip_grad_norm_(model.parameters(), 1.0)
                 optimiser.step()
-            tuning_loss = mean_loss(model, sequences, labels, tuning_rows)
+                pace.step()
+            tuning_loss = mean_loss(model, sequences, labels, looked_at)
             progress.set_postfix(tuning_loss=f"{tuning_loss:.4f}")
             if tuning_loss < best_loss:
-                best_loss, best_epoch, best_weights = tuning_loss, epoch, copied(model)
-            elif epoch - best_epoch >= settings.patience_epochs:
-                break
-        progress.close()
+                best_loss, best_weights = tuning_loss, copied(model)
     model.load_state_dict(best_weights)
     return model.eval()
+
+
+def rows_by_epoch(
+    rows: NDArray[np.integer], settings: TransformerSettings, shuffler: np.random.Generator
+) -> list[NDArray[np.int64]]:
+    """The rows of each epoch: all of them, or, where they are too many, stretches of one pass after another."""
+    size = min(settings.rows_per_epoch, len(rows))
+    passes = -(-settings.epochs * size // len(rows))
+    order = np.concatenate([shuffler.permutation(np.asarray(rows, dtype=np.int64)) for _ in range(passes)])
+    return [order[epoch * size : (epoch + 1) * size] for epoch in range(settings.epochs)]
+
+
+def learning_pace(progress: float) -> float:
+    """The share of the highest learning rate after a share of all steps: up during the first tenth, then down."""
+    return min(1.0, 10 * progress + 0.01) * (1 + np.cos(np.pi * progress)) / 2
 
 
 def batch_loss(model: RiskTransformer, sequences: Sequences, labels: HazardLabels, rows: NDArray[np.integer]) -> Tensor:

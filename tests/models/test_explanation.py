@@ -35,8 +35,9 @@ def test_events_of_one_code_are_one_reason_with_the_newest_value_and_records():
         ages_years=np.full(2, 50.0),
         lookback_days=730,
         events=events,
-        visit_us=np.zeros(3, np.int64),
-        event_ends=np.array([0, 1, 2, 4]),
+        known_us=np.zeros(4, np.int64),
+        visit_ends=np.array([0, 1, 2, 4]),
+        seen=Spans(np.array([0, 2]), np.array([2, 2])),
         visits=Spans(np.array([0, 2]), np.array([2, 1])),
         states=Spans(np.array([4, 4]), np.array([0, 0])),
     )

@@ -68,10 +68,10 @@ def assert_alike(here: tuple[SequenceBatch, pl.DataFrame], there: tuple[Sequence
     assert_frame_equal(here[1], there[1])
 
 
-def test_events_known_at_one_moment_are_one_visit_between_state_and_now():
+def test_events_known_on_one_day_are_one_visit_between_state_and_now():
     events = one_patient(
         {"time": days_ago(20), "code": "A//1"},
-        {"time": days_ago(25), "known_time": days_ago(20), "code": GLUCOSE, "numeric_value": 110, "unit": "mg/dL"},
+        {"time": days_ago(25), "known_time": days_ago(19.75), "code": GLUCOSE, "numeric_value": 110, "unit": "mg/dL"},
         {"time": days_ago(3), "code": "A//rare"},
     )
     assert words(events) == [["SEX//female"], ["A//1", GLUCOSE], ["A//(other)"], []]
@@ -118,6 +118,24 @@ def test_medicines_given_or_stated_count_as_the_medicine():
     assert chronic_tokens(codes, []).is_empty()
 
 
+def test_a_day_on_which_the_look_back_begins_or_ends_counts_only_inside_it():
+    hour = 1 / 24
+    events = one_patient(
+        {"time": days_ago(730 + hour), "code": "A//1"},
+        {"time": days_ago(730 - hour), "code": "A//rare"},
+        {"time": days_ago(730 - 2 * hour), "code": "A//1"},
+        {"time": days_ago(3 * hour), "code": "A//1"},
+        {"time": days_ago(-hour), "code": "A//1"},
+    )
+    later = KEYS.with_columns(pl.col("prediction_time") + pl.duration(hours=2))
+    assert words(events) == [["SEX//female"], ["A//(other)", "A//1"], ["A//1"], []]
+    # A visit begins with the first event that the row sees of it.
+    assert visits_of(events)[:, 2] == pytest.approx([730, 730 - hour, 3 * hour, 0])
+    batch, _ = built(events, pl.concat([KEYS, later]))
+    assert batch.bag_sizes.tolist() == [1, 2, 1, 0, 1, 2, 0, 0]  # two hours later the edge has passed both events
+    assert [VOCABULARY.tokens[token] for token in batch.tokens[4:]] == ["SEX//female", "A//1", "A//1"]
+
+
 def test_the_newest_visits_are_kept():
     visits = [{"time": days_ago(day), "code": "A//1"} for day in (50, 40, 30, 20, 10)]
     assert visits_of(one_patient(*visits))[:, 2].tolist() == [730, 30, 20, 10, 0]
@@ -134,7 +152,9 @@ def test_death_birth_race_and_site_are_no_tokens():
     assert seen["code"].to_list() == ["A//1"]
 
 
-past = st.tuples(st.integers(0, 900), st.sampled_from(["A//1", "A//2", "SNOMED//44054006"]))
+past = st.tuples(
+    st.integers(0, 3600).map(lambda quarter: quarter / 4), st.sampled_from(["A//1", "A//2", "SNOMED//44054006"])
+)
 
 
 @settings(max_examples=25, deadline=None)
@@ -170,7 +190,7 @@ def test_a_longer_record_changes_nothing():
     assert short == long
 
 
-moments = st.lists(st.integers(0, 2000), min_size=1, max_size=4, unique=True)
+moments = st.lists(st.integers(0, 8000).map(lambda quarter: quarter / 4), min_size=1, max_size=4, unique=True)
 
 
 @settings(max_examples=25, deadline=None)
