@@ -1,11 +1,12 @@
 """The tables of the simulation, read once and laid out as matrices: what a step of everybody's life is computed from.
 
-Whatever happens at a rate (an onset, an end, a death, a stay, a visit, an order, a diagnosis, a prescription, a move) is
-one row of a matrix: log rate = base(age, sex) + weights @ covariates. Adding a disease is adding rows to the tables.
+Whatever happens at a rate (an onset, an end, a death, a stay, a visit, an order, a diagnosis, a prescription, a move)
+is one row of a matrix: log rate = base(age, sex) + weights @ covariates. Adding a disease is adding rows to the tables.
 """
 
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import date
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -32,19 +33,16 @@ DERIVED = (  # covariates that no table defines (bodies.py)
 
 
 class Process(NamedTuple):
-    """`what` happens to `target` (its place among conditions, drugs, orders, causes or stays), how often and to whom.
-
-    rate: one number, or (sexes, RATE_AGES), for each unit of `occasion`. ratios: of hazards, by covariate.
-    """
+    """Something that happens: what to which target, how often, and to whom."""
 
     name: str
     what: str
-    target: int
-    rate: npt.ArrayLike
+    target: int  # a place among conditions, drugs, orders, causes of death or stays
+    rate: npt.ArrayLike  # one number, or (sexes, RATE_AGES), for each unit of `occasion`
     occasion: str = "years"
     needs: Sequence[str] = ()
     never: Sequence[str] = ()
-    ratios: Mapping[str, float] = {}
+    ratios: Mapping[str, float] = {}  # of hazards, by covariate
 
 
 class Rows:
@@ -89,6 +87,8 @@ class World:
     def __init__(self, raw: Tables) -> None:
         bodies = {name: one for name, one in raw["states"].items() if not name.startswith("_")}
         self.raw, self._bodies = raw, list(bodies.values())
+        dates = (date.fromisoformat(raw["care"]["population"][key]) for key in ("records_begin", "records_end"))
+        self.begin, self.end = dates  # the first and last day of the records
         self.states = list(bodies)
         self.conditions = [name for name, one in raw["conditions"].items() if "sets" not in one]
         self.drugs = list(raw["treatments"])
@@ -96,6 +96,9 @@ class World:
         self.results = list(raw["measurements"])
         self.causes = list(raw["deaths"])
         self.stays = [name for name in raw["stays"] if not name.startswith("_")]
+        brought = {raw["conditions"][name].get("stay"): i for i, name in enumerate(self.conditions)}
+        self.condition_of_stay = np.array([brought.get(name, -1) for name in self.stays])  # -1 for none
+        self.passes = np.array([raw["conditions"][name].get("passes", False) for name in self.conditions])
         self.traits = [name for name in raw["care"]["traits"] if name not in ("apoe4", "ever_smoked_at_20")]
         self.scaled = [name for name, one in raw["covariates"].items() if "of" in one]  # follow a state
         self.seen = [name for name, one in raw["covariates"].items() if "last" in one]  # follow its last result
@@ -212,13 +215,10 @@ def _by_age(knots: npt.ArrayLike, corrections: dict[str, list[float]]) -> Floats
 
 
 def _correlation_root(pairs: Tables, states: list[str]) -> Floats:
-    """The Cholesky root of the correlations, moved to the nearest matrix that has one."""
+    """The Cholesky root of the correlations. Raises LinAlgError where no people can have all of them."""
     matrix = np.eye(len(states))
     for one, others in pairs.items():
         for other, value in others.items():
             at = states.index(one), states.index(other)
             matrix[at] = matrix[at[::-1]] = value
-    values, vectors = np.linalg.eigh(matrix)
-    matrix = (vectors * np.maximum(values, 1e-3)) @ vectors.T
-    scale = np.sqrt(np.diag(matrix))
-    return np.linalg.cholesky(matrix / np.outer(scale, scale)).astype(np.float32)
+    return np.linalg.cholesky(matrix).astype(np.float32)
