@@ -34,7 +34,6 @@ class Month:
     ordered: Bools  # (orders, P)
     found: Bools  # (F, P) newly known
     started: Bools  # (D, P)
-    stopped: Bools  # (D, P)
     error: Floats  # (S, P) of whatever was measured, in sd
 
 
@@ -58,7 +57,7 @@ def step(
     died_of = _first_of(nature, "death", happens)
     people.alive &= died_of < 0
     happens &= people.alive
-    visit, emergency, moved = (happens[nature.of(name)].any(axis=0) for name in ("visit", "emergency", "move"))
+    visit, emergency, moved = (happens[nature.of[name]].any(axis=0) for name in ("visit", "emergency", "move"))
     stopped = nature.by_target("stop", happens, len(world.drugs))
     stay = _begin_and_end(people, world, happens)
     stays = _stays(people, world, stay, rng.integers(1 << 62, size=len(people)))
@@ -68,7 +67,7 @@ def step(
 
     in_stay = (stay >= 0) & people.alive
     visit, emergency = visit & people.alive & (stay < 0), emergency & people.alive
-    visits = visit * (np.maximum(1, rates[nature.of("visit")[0]] * np.float32(years)) if years > 0.2 else 1)
+    visits = visit * (np.maximum(1, rates[nature.of["visit"][0]] * np.float32(years)) if years > 0.2 else 1)
     tests, codes = (world.of_sites(habit).astype(np.float32)[people.site] for habit in ("tests", "codes"))
     care = visits + in_stay
     occasions = {"care": care, "visit": visits * tests, "stay": in_stay * tests}
@@ -91,20 +90,20 @@ def step(
     people.stay_lately[in_stay] = 1
     people.here &= ~moved
     moved &= active
-    return Month(died_of, stay, stays, is_named, visit, emergency, moved, ordered, found, started, stopped, error)
+    return Month(died_of, stay, stays, is_named, visit, emergency, moved, ordered, found, started, error)
 
 
 def _first_of(rows: Rows, what: str, happens: Bools) -> Ints:
     """(P,): the target of the first row of `what` that happens, -1 for none."""
-    some = happens[rows.of(what)]
-    return np.where(some.any(axis=0), rows.target[rows.of(what)][some.argmax(axis=0)], -1)
+    some = happens[rows.of[what]]
+    return np.where(some.any(axis=0), rows.target[rows.of[what]][some.argmax(axis=0)], -1)
 
 
 def _begin_and_end(people: People, world: World, happens: Bools) -> Ints:
     """Onsets and ends of conditions; returns the kind of stay that follows, -1 for none."""
     nature, stay = world.nature, _first_of(world.nature, "stay", happens)
     people.has &= ~nature.by_target("ends", happens, len(people.has))
-    for row in nature.of("begins"):
+    for row in nature.of["begins"]:
         one = world.raw["conditions"][nature.names[row]]
         if not (world.passes[nature.target[row]] and "stay" in one):
             people.has[nature.target[row]] |= happens[row]

@@ -18,8 +18,7 @@ from features.sources.simulation.results import Values, result_of, rounds
 from features.sources.simulation.stays import RETURN_DAYS
 from features.sources.simulation.world import SEXES, Bools, Ints, World
 
-MONTH_MINUTES = 43_830  # a twelfth of 365.25 days
-DAY_MINUTES = 1440
+MONTH_MINUTES, DAY_MINUTES = 43_830, 1440  # a month is a twelfth of 365.25 days
 AMBULATORY, EMERGENCY, INPATIENT = range(3)
 HOME, OTHER_FACILITY, HOME_CARE, DIED = range(4)
 NEVER = np.iinfo(np.int64).max
@@ -96,12 +95,10 @@ class _Occasions(NamedTuple):
 
 
 class Recorder:
-    """Writes month after month of one block down.
+    """Writes month after month of one block down, into `rows` by type and `people` (days: lived as the records begin).
 
-    rows: by type, with columns named as the places and codes of its shape (shapes/*.json): patient is the number in the
-    block, encounter and condition (the main one of a stay) places among the rows of those types, codes places in the
-    lists of writing.py. people: the same of the people; days: lived when the records begin. visit_ends: of each
-    person's latest visit.
+    Columns are named as the places and codes of the shapes (shapes/*.json): patient is the number in the block,
+    encounter and condition places among those rows, codes places in writing.py's lists. visit_ends: of the latest.
     """
 
     def __init__(self, world: World, seed: int, block: int) -> None:

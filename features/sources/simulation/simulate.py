@@ -4,7 +4,6 @@ import hashlib
 import os
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
 from threadpoolctl import threadpool_limits
 
@@ -18,7 +17,6 @@ from features.sources.simulation.world import World, load_world
 from features.sources.simulation.writing import SHAPES, Texts, shared_resources, write_block
 
 _MOST_PARTS = 32  # files of a type
-Format = Literal["ndjson", "bundles"]
 
 
 def _version() -> str:
@@ -30,10 +28,8 @@ def _version() -> str:
 VERSION = _version()
 
 
-def simulate(
-    folder: Path, patients: int, seed: int, processes: int | None = None, format: Format = "ndjson"
-) -> Manifest:
-    """Write the records of `patients` simulated people into `folder`, which is empty, and return what was written.
+def simulate(folder: Path, patients: int, seed: int, processes: int | None = None, format: str = "ndjson") -> Manifest:
+    """Write the records of `patients` simulated people into the empty `folder`, as "ndjson" or "bundles".
 
     The same seed gives the same people whatever `patients` and `processes` are: the first n of more are the same n.
     Raises SourceError when the records cannot be written.
@@ -44,10 +40,6 @@ def simulate(
     try:
         with workers(min(processes or os.cpu_count() or 1, len(pieces))) as spread:
             files = [file for part in spread(_simulate_part, pieces, "simulating", "part") for file in part]
-        if format == "ndjson":
-            for kind, line in shared_resources(load_world()):
-                _append(folder / f"{kind}.ndjson", [line])
-            files += [landed_file(folder / f"{kind}.ndjson", kind) for kind in ("Organization", "Practitioner")]
     except OSError as error:
         raise SourceError(
             f"The simulated records could not be written ({error.strerror}). Make room on the disk of {folder.parent}, "
@@ -72,22 +64,20 @@ def simulate_block(world: World, seed: int, block: int, wanted: int = BLOCK) -> 
     return write_block(world, recorder, seed, block, wanted, last_minute)
 
 
-def _simulate_part(folder: Path, seed: int, blocks: range, patients: int, format: Format) -> list[LandedFile]:
+def _simulate_part(folder: Path, seed: int, blocks: range, patients: int, format: str) -> list[LandedFile]:
     world, kinds = load_world(), dict[Path, str]()
+    shared = shared_resources(world)
     with threadpool_limits(1):
         for block in blocks:
             texts = simulate_block(world, seed, block, min(BLOCK, patients - block * BLOCK))
             if format == "ndjson":
                 written = [(f"{k}.{blocks.start:05d}.ndjson", k, [line for _, line in of]) for k, of in texts.items()]
+                written += [(f"{kind}.ndjson", kind, [line]) for kind, line in shared if block == 0]
             else:
-                bundles = bundled(texts, shared_resources(world), SHAPES["Bundle"], SHAPES["Entry"])
+                bundles = bundled(texts, shared, SHAPES["Bundle"], SHAPES["Entry"])
                 written = [(f"bundle-{block:05d}-{person:03d}.json", "Bundle", [text]) for person, text in bundles]
             for name, kind, lines in written:
                 kinds[folder / name] = kind
-                _append(folder / name, lines)
+                with (folder / name).open("a") as file:
+                    file.writelines(f"{line}\n" for line in lines)
     return [landed_file(path, kind) for path, kind in kinds.items()]
-
-
-def _append(path: Path, lines: list[str]) -> None:
-    with path.open("a") as file:
-        file.writelines(f"{line}\n" for line in lines)

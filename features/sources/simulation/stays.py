@@ -11,15 +11,13 @@ import numpy as np
 
 from features.sources.simulation.world import Bools, Floats, Ints, World
 
-LONGEST_HOURS = 24 * 45
-SHORTEST_HOURS = 10
-RETURN_DAYS = 30
+LONGEST_HOURS, SHORTEST_HOURS = 24 * 45, 10
 _KEEPS, _WANDERS = 0.97, 0.38  # of the wandering part: what stays from hour to hour, and its sd
 _DEATH = (-10.35, 2.0)  # log hazard of death an hour, at severity 0 and for each unit
 _ILL = 0.9  # nobody goes home above this severity
 _SPREAD_OF_HOME_HOURS, _SPREAD_OF_BETTER_HOURS = 0.72, 0.55  # sd of the logarithm
 _IS_HOME_TIME = (np.arange(24) >= 9) & (np.arange(24) < 20)  # by the hour of the day
-_RETURN_HALF_DAYS = 12.0  # in which the hazard of an unplanned return falls to a half
+RETURN_DAYS, _RETURN_HALF_DAYS = 30, 12.0  # the hazard of an unplanned return falls to a half in so many days
 
 
 @dataclass

@@ -5,6 +5,7 @@ is one row of a matrix: log rate = base(age, sex) + weights @ covariates. Adding
 """
 
 import tomllib
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from functools import cache
@@ -53,7 +54,9 @@ class Rows:
         self.names = [one.name for one in rows]
         self.target = np.array([one.target for one in rows])
         self.occasions = [one.occasion for one in rows]
-        self._of = {what: [i for i, one in enumerate(rows) if one.what == what] for _, what, *_ in rows}
+        self.of = defaultdict[str, list[int]](list)  # the rows in which something happens
+        for row, one in enumerate(rows):
+            self.of[one.what].append(row)
         self.base = np.stack([_base(one, corrections) for one in rows])
         weights = np.zeros((len(rows), len(covariates)))
         for weight, one in zip(weights, rows, strict=True):
@@ -62,10 +65,6 @@ class Rows:
                 weight[covariates.index(name)] += value
         self.weights = weights.astype(np.float32)
 
-    def of(self, what: str) -> list[int]:
-        """The rows in which `what` happens."""
-        return self._of.get(what, [])
-
     def rates(self, x: Floats, age: Floats, is_male: Ints) -> Floats:
         """(rows, P), of people with covariates `x`, for each unit of a row's occasion."""
         return np.exp(self.base[:, np.minimum(age.astype(np.int64), OLDEST - 1) * 2 + is_male] + self.weights @ x)
@@ -73,7 +72,7 @@ class Rows:
     def by_target(self, what: str, happens: Bools, targets: int) -> Bools:
         """(targets, P): to what any row of `what` happens, given which rows happen."""
         found = np.zeros((targets, happens.shape[1]), bool)
-        for row in self.of(what):
+        for row in self.of[what]:
             found[self.target[row]] |= happens[row]
         return found
 
@@ -202,16 +201,17 @@ def _per_year(one: Mapping[str, list[float]]) -> Floats:
 def _base(one: Process, corrections: Tables) -> Floats:
     # Causes of death are corrected together, and all ways into a drug.
     name = {"death": "death", "start": f"start of {one.name.rpartition(' ')[0]}"}.get(one.what, one.name)
-    added = [corrections.get(name, {}).get(sex, [0.0] * len(RATE_AGES)) for sex in SEXES]
     rates = np.maximum(np.broadcast_to(np.asarray(one.rate), (2, len(RATE_AGES))), 1e-12)
-    base = [np.interp(np.arange(OLDEST), RATE_AGES, of_sex) for of_sex in np.log(rates) + added]
-    return np.stack(base, axis=1).astype(np.float32).reshape(-1) + np.float32(_NEVER * len(one.needs))
+    base = _by_age(np.log(rates), corrections.get(name, {}))
+    return base.reshape(-1) + np.float32(_NEVER * len(one.needs))
 
 
 def _by_age(knots: npt.ArrayLike, corrections: dict[str, list[float]]) -> Floats:
-    """(A, 2) from (2, STATE_AGES), straight between."""
-    values = np.asarray(knots) + [corrections.get(sex, [0.0] * len(STATE_AGES)) for sex in SEXES]
-    return np.stack([np.interp(np.arange(OLDEST), STATE_AGES, one) for one in values], axis=1).astype(np.float32)
+    """(A, 2) from (2, the first of RATE_AGES), corrected, straight between."""
+    values = np.asarray(knots)
+    values = values + [corrections.get(sex, [0.0] * values.shape[1]) for sex in SEXES]
+    ages = RATE_AGES[: values.shape[1]]
+    return np.stack([np.interp(np.arange(OLDEST), ages, one) for one in values], axis=1).astype(np.float32)
 
 
 def _correlation_root(pairs: Tables, states: list[str]) -> Floats:

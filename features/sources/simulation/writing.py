@@ -29,9 +29,10 @@ def patient_id(seed: int, block: int, number: int) -> str:
 
 def shared_resources(world: World) -> list[tuple[str, str]]:
     """The Organization and Practitioner resources, which belong to no patient: type and JSON."""
-    sites = _codes(world)["Patient"]["site"]
-    doctors = [f"{site}-{doctor}" for site in range(len(sites)) for doctor in range(DOCTORS)]
-    practitioners = SHAPES["Practitioner"].filled({}, {"id": _doctors(world), "number": doctors})
+    codes = _codes(world)
+    sites, doctors = codes["Patient"]["site"], codes["Practitioner"]["id"]
+    numbers = (f"{number // DOCTORS}-{number % DOCTORS}" for number in range(len(doctors)))
+    practitioners = SHAPES["Practitioner"].filled({}, {"id": doctors, "number": numbers})
     organizations = (SHAPES["Organization"].filled({"site": site}, {"id": [site["code"]]}) for site in sites)
     return [
         *(("Organization", next(line)) for line in organizations),
@@ -47,7 +48,8 @@ def write_block(world: World, recorder: Recorder, seed: int, block: int, wanted:
     uuids = [patient_id(seed, block, number)[:24] for number in range(wanted)]  # what all ids of a person begin with
     begin = np.datetime64(world.begin, "D")
     whole = {"Patient": recorder.people} | {kind: rows.done() for kind, rows in recorder.rows.items()}
-    tables, ids = {}, {"Practitioner": _objects(_doctors(world))}
+    codes, texts = _codes(world), dict[str, Texts]()
+    tables, ids = {}, {"Practitioner": _objects(codes["Practitioner"]["id"])}
     for kind, table in whole.items():
         known = next((table[name] for name in _KNOWN_FROM if name in table), np.zeros(len(table["patient"])))
         number = np.flatnonzero((table["patient"] < wanted) & (known <= until))
@@ -62,7 +64,6 @@ def write_block(world: World, recorder: Recorder, seed: int, block: int, wanted:
     for kind, ending in _STATUS_UNTIL.items():
         tables[kind]["status"] = tables[kind][ending] <= until
     tables["Encounter"]["disposition"][~tables["Encounter"]["status"]] = -1
-    codes, texts = _codes(world), dict[str, Texts]()
     for kind in KINDS:
         shape, table = SHAPES[kind], tables[kind]
         own = {name: _own(name, table, ids, begin, until) for name in shape.places & table.keys()}
@@ -129,12 +130,8 @@ def _codes(world: World) -> dict[str, dict[str, list]]:
         coded("", _uuid(f"organization {i}"), one["name"]) | {"city": one["city"], "postal_code": f"0{1000 + i}"}
         for i, one in enumerate(care["sites"])
     ]
-    return codes
-
-
-def _doctors(world: World) -> list[str]:
-    sites = range(len(world.raw["care"]["sites"]))
-    return [_uuid(f"practitioner {site} {doctor}") for site in sites for doctor in range(DOCTORS)]
+    doctors = range(DOCTORS * len(care["sites"]))
+    return codes | {"Practitioner": {"id": [_uuid(f"practitioner {doctor}") for doctor in doctors]}}
 
 
 def _ids(kind: str, persons: Ints, numbers: Ints, uuids: list[str]) -> npt.NDArray:
