@@ -263,6 +263,32 @@ def test_records_that_name_their_patient_by_an_identifier_follow_it(tmp_path, ho
     assert weights(home) == {}
 
 
+def test_files_that_change_places_may_change_which_version_holds(tmp_path, home):
+    """The same texts under other names, so nothing is read; but of versions that do not tell, the last one holds."""
+    place = tmp_path / "place"
+    an_export(place, patient("a"), visit("v", "a"))
+    for name, kg in (("first", 70), ("second", 71)):
+        (place / f"{name}.ndjson").write_text(json.dumps(weight("w", "a", kg)) + "\n")
+    ingest(place, home, SETTINGS)
+    assert weights(home) == {subject("a"): [71]}
+    (place / "first.ndjson").rename(place / "third.ndjson")
+    result = ingest(place, home, SETTINGS)
+    assert (result.resumed, result.subjects_rebuilt) == (False, 1)
+    assert weights(home) == {subject("a"): [70]}
+
+
+def test_a_deletion_that_changes_places_may_spare_what_comes_after_it(tmp_path, home):
+    place = tmp_path / "place"
+    an_export(place / "0001-full", patient("a"), visit("v", "a"))
+    an_export(place / "0002-since", weight("w", "a", 70))
+    an_export(place / "0003-since", deleted=("Observation/w", "Patient/a"))
+    an_export(place / "0004-since", patient("b"), visit("v-b", "b"))
+    assert ingest(place, home, SETTINGS).subjects == 1
+    (place / "0003-since").rename(place / "0000-since")
+    assert ingest(place, home, SETTINGS).subjects == 2
+    assert weights(home) == {subject("a"): [70]}
+
+
 def test_a_setting_that_everybody_depends_on_makes_all_anew_without_reading(source, home, monkeypatch):
     first = ingest(source, home, SETTINGS)
     monkeypatch.setattr("features.records.intake.land", lambda *_: pytest.fail("parsed"))
