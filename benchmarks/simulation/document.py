@@ -31,7 +31,8 @@ def write_document(
     parts = [
         _BEGIN,
         f"\nMeasured on {people:,} simulated people by `python -m benchmarks.simulation --docs`. Of {len(hard)} "
-        f"verified figures {near} lie within the accepted deviation (20 % unless stated); the others are marked **off**. Tags: "
+        f"verified figures {near} lie within the accepted deviation (20 % unless stated); the others are marked "
+        "**off**. Tags: "
         "v read in the source, c computed from public NHANES records, v2 read in a page that quotes it, m from memory "
         "(these only warn).\n",
         "### Figures by age and sex\n",

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from datetime import date
 
 import numpy as np
-import numpy.typing as npt
 
-from features.sources.simulation.engine import Month, People, step
-from features.sources.simulation.people import concatenate, draw_arrivals
-from features.sources.simulation.world import World
+from features.sources.simulation.bodies import People
+from features.sources.simulation.engine import Month, step
+from features.sources.simulation.people import draw_arrivals
+from features.sources.simulation.world import Ints, World
 
 BLOCK = 512
 MONTH_YEARS = 1 / 12
@@ -23,20 +23,17 @@ def months_recorded(world: World) -> int:
     return (last.year - first.year) * 12 + last.month - first.month + 1
 
 
-def live(
-    world: World, seed: int, block: int, people_wanted: int = BLOCK
-) -> Iterator[tuple[int, People, Month, npt.NDArray[np.int64]]]:
+def live(world: World, seed: int, block: int) -> Iterator[tuple[int, People, Month, Ints]]:
     """Month, the people there at its end, what happened to them, and their numbers within the block.
 
     The People object is the living one: copy what should be kept. A person is there from the month of arrival on.
     """
-    months = months_recorded(world)
-    arrivals = draw_arrivals(world, np.random.default_rng([seed, block, 0]), people_wanted, months)
-    number = np.array([], np.int64)
+    months, number = months_recorded(world), np.array([], np.int64)
+    arrivals = draw_arrivals(world, np.random.default_rng([seed, block, 0]), BLOCK, months)
     people = arrivals.people.take(number)
     for month in range(months):
         joining = np.flatnonzero(arrivals.month == month)
         if len(joining):
-            people, number = concatenate(people, arrivals.people.take(joining)), np.concatenate([number, joining])
+            people, number = people.and_also(arrivals.people.take(joining)), np.concatenate([number, joining])
         happened = step(people, world, MONTH_YEARS, np.random.default_rng([seed, block, 1, month]))
         yield month, people, happened, number

@@ -5,373 +5,264 @@ people who have moved away leave no trace. Times are minutes since the records b
 deaths come first, then what happens by itself, then the visit (engine.py).
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from features.sources.simulation.engine import Month, People, measured_level
-from features.sources.simulation.stays import StayPaths
-from features.sources.simulation.world import World
+from features.sources.simulation.bodies import People
+from features.sources.simulation.engine import Month
+from features.sources.simulation.lives import BLOCK
+from features.sources.simulation.results import OWN_ERROR, result_of, rounds
+from features.sources.simulation.stays import RETURN_DAYS
+from features.sources.simulation.world import SEXES, Bools, Floats, Ints, World
 
-Ints = npt.NDArray[np.int64]
 MONTH_MINUTES = 43_830  # a twelfth of 365.25 days
 DAY_MINUTES = 1440
 AMBULATORY, EMERGENCY, INPATIENT = range(3)
 HOME, OTHER_FACILITY, HOME_CARE, DIED = range(4)
-_DEATHS = (0.0, 0.05)  # parts of the month
-_HAPPENINGS = (0.06, 0.50)
-_VISITS = (0.56, 0.96)
-_RENEWED_AFTER_MONTHS = 10
-_UNKNOWN_MONTH = -100
+NEVER = np.iinfo(np.int64).max
+DOCTORS = 6  # a site
+_VISIT_TYPES = 4  # of shapes/codes.toml
+_DEATHS, _HAPPENINGS, _VISITS = (0.0, 0.05), (0.06, 0.50), (0.56, 0.96)  # parts of the month
+_LASTS_MONTHS = 10  # a prescription
 _SPREAD_OF_HOURS = 0.5
-_LOWEST = {"sbp": 50, "dbp": 25, "oxygen_saturation": 60, "respiratory_rate": 6, "heart_rate": 30, "temperature": 33}
-_STAY_LABORATORY = ("creatinine", "sodium", "potassium", "haemoglobin", "leucocytes", "platelets")
+_COLUMNS = {
+    "Encounter": "patient kind type reason priority disposition site practitioner condition start end",
+    "Observation": "patient encounter code answer value systolic diastolic decimals order time issued",
+    "Condition": "patient encounter code category onset abatement recorded",
+    "MedicationRequest": "patient encounter code practitioner time end",
+    "Procedure": "patient encounter code time end",
+    "Immunization": "patient encounter code time",
+}
+
+Table = dict[str, npt.NDArray]
 
 
-@dataclass
-class Columns:
-    """A table being filled: arrays of equal length, appended together."""
+class Rows:
+    """A table being filled. Values and pressures are floats, nan where not given; the rest whole numbers, else -1."""
 
-    names: tuple[str, ...]
-    parts: dict[str, list] = field(default_factory=dict)
+    def __init__(self, columns: str) -> None:
+        self._names, self._parts = columns.split(), list[tuple[int, Mapping[str, npt.NDArray | float]]]()
+        self.length = 0
 
-    def add(self, **columns) -> None:
-        """Append a row for each of `person`; a single value stands for all of them."""
-        if len(columns["person"]):
-            for name in self.names:
-                self.parts.setdefault(name, []).append(np.broadcast_to(columns[name], (len(columns["person"]),)))
+    def add(self, **columns: npt.NDArray | float) -> Ints:
+        """Append a row for each of `patient`, a single value standing for all; returns the rows' places."""
+        count = len(np.atleast_1d(columns["patient"]))
+        if count:
+            self._parts.append((self.length, columns))
+        self.length += count
+        return np.arange(self.length - count, self.length)
 
-    def done(self) -> dict[str, npt.NDArray]:
+    def done(self) -> Table:
         """Whole columns."""
-        return {name: np.concatenate(self.parts[name]) if name in self.parts else np.array([]) for name in self.names}
+        floats = dict.fromkeys(("value", "systolic", "diastolic"), np.nan)
+        whole: Table = {name: np.full(self.length, floats.get(name, -1)) for name in self._names}
+        for start, columns in self._parts:
+            for name, column in columns.items():
+                whole[name][start : start + len(columns["patient"])] = column
+        return whole
 
 
-@dataclass
-class Record:
-    """What is written of a block. `person` is the number in the block, `encounter` a row of encounters.
+class _Now(NamedTuple):
+    """A month as it is written down: the numbers of the people there, and the first minute of each one's own month."""
 
-    encounters: person, kind, start, end, reason (a kind of stay or -1), disposition, is_planned. results: person, encounter, result
-    (of world.results), value, second (the diastolic
-    beside a systolic pressure), time, issued, order (of world.orders, -1 in a stay's own round). conditions: person,
-    encounter, condition, onset, recorded, is_main (what brought them into hospital). prescriptions: person, encounter, drug, time. done:
-    person, encounter, order, time (procedures and vaccines). deaths: person, time, cause (-1 in hospital).
-    """
+    month: int
+    people: People
+    happened: Month
+    who: Ints
+    start: Ints
+    rng: np.random.Generator
 
-    encounters: Columns = field(
-        default_factory=lambda: Columns(
-            ("person", "kind", "start", "end", "reason", "disposition", "is_planned", "month")
-        )
-    )
-    results: Columns = field(
-        default_factory=lambda: Columns(("person", "encounter", "result", "value", "second", "time", "issued", "order"))
-    )
-    conditions: Columns = field(
-        default_factory=lambda: Columns(("person", "encounter", "condition", "onset", "recorded", "is_main"))
-    )
-    prescriptions: Columns = field(default_factory=lambda: Columns(("person", "encounter", "drug", "time")))
-    done: Columns = field(default_factory=lambda: Columns(("person", "encounter", "order", "time")))
-    deaths: Columns = field(default_factory=lambda: Columns(("person", "time", "cause")))
+    def minutes(self, part: tuple[float, float], at: Ints) -> Ints:
+        """A moment in that part of the month for each of the people at `at`."""
+        return self.start[at] + (MONTH_MINUTES * self.rng.uniform(*part, len(at))).astype(np.int64)
+
+
+class _Occasions(NamedTuple):
+    """Visits, or stays, at which somebody is looked after; `at` are places among the month's people."""
+
+    at: Ints
+    patient: Ints
+    encounter: Ints
+    begin: Ints
+    end: Ints
+
+    def only(self, which: Ints | Bools) -> "_Occasions":
+        """Some of them."""
+        return _Occasions(*(column[which] for column in self))
 
 
 class Recorder:
-    """Writes month after month of one block down."""
+    """Writes month after month of one block down.
 
-    def __init__(self, world: World, seed: int, block: int, people: int) -> None:
-        rng = np.random.default_rng([seed, block, 2])
-        self.record = Record()
-        self.phase = rng.integers(0, MONTH_MINUTES, people)
-        self.height = _heights(world, rng.standard_normal((2, people)))
+    rows: by type, with columns named as the places and codes of its shape (shapes/*.json): patient is the number in the
+    block, encounter and condition (the main one of a stay) places among the rows of those types, codes places in the
+    lists of writing.py. people: the same of the people; days: lived when the records begin. visit_ends: of each
+    person's latest visit.
+    """
+
+    def __init__(self, world: World, seed: int, block: int) -> None:
+        rng, care, rounds_table = np.random.default_rng([seed, block, 2]), world.raw["care"], world.raw["rounds"]
         self._world, self._seed, self._block = world, seed, block
-        self._encounters = 0
-        self._is_written = np.zeros(people, bool)  # the history of who came with one
-        self._busy_until = np.zeros(people, np.int64)
-        self.visit_ends = np.zeros(people, np.int64)  # the end of each person's latest visit
-        self._prescribed = np.full((len(world.drugs), people), _UNKNOWN_MONTH)
-        self._stay_conditions = {
-            world.stays.index(one["stay"]): i
-            for i, name in enumerate(world.conditions)
-            if "stay" in (one := world.raw["conditions"][name])
-        }
+        self._phase = rng.integers(0, MONTH_MINUTES, BLOCK)
+        height = np.array([care["height"][sex] for sex in SEXES])
+        self._height = height[:, :1] + height[:, 1:] * rng.standard_normal((2, BLOCK))  # cm, as a woman, as a man
+        self.rows = {kind: Rows(columns) for kind, columns in _COLUMNS.items()}
+        self.people = _people(care["population"], np.random.default_rng([seed, block, 4]))
+        self.visit_ends = np.zeros(BLOCK, np.int64)
+        self._busy_until = np.zeros(BLOCK, np.int64)  # the end of each person's latest visit or stay
+        self._has_history = np.zeros(BLOCK, bool)  # who came with one, written at the first occasion
+        self._prescribed = np.full((len(world.drugs), BLOCK), -_LASTS_MONTHS)  # month
+        conditions = [world.raw["conditions"][name] for name in world.conditions]
+        brings_stay, has_code = (np.array([key in one for one in conditions]) for key in ("stay", "code"))
+        passes = np.array([one.get("passes", False) for one in conditions])
+        self._is_found = has_code & ~brings_stay  # the others are written with the stay that they bring
+        self._is_history = has_code & ~(brings_stay & passes)
+        self._is_acute = np.isin(world.conditions, rounds_table["acute"]["conditions"])
+        of_stay = {one["stay"]: i for i, one in enumerate(conditions) if "stay" in one}
+        self._condition_of_stay = np.array([of_stay.get(name, -1) for name in world.stays])
+        self._is_planned = np.array([world.raw["stays"][name].get("planned", False) for name in world.stays])
+        spellings = [len(world.raw["measurements"][name]["codes"]) for name in world.results]
+        self._first_code = dict(zip(world.results, np.cumsum([0, *spellings[:-1]]), strict=True))
 
     def write(self, month: int, people: People, happened: Month, who: Ints) -> None:
         """One month of the people numbered `who`."""
         rng = np.random.default_rng([self._seed, self._block, 3, month])
-        start = month * MONTH_MINUTES + self.phase[who]
-        self._deaths(happened, who, start, rng)
-        for turn, (stay_of, stays) in enumerate(happened.stays):
-            self._stays(turn, stay_of, stays, month, people, happened, who, start, rng)
-        self._emergencies(month, happened, who, start, rng)
-        self._visits(month, people, happened, who, start, rng)
-
-    def _deaths(self, happened: Month, who: Ints, start: Ints, rng: np.random.Generator) -> None:
-        dead = np.flatnonzero(happened.died_of >= 0)
-        time = start[dead] + _minutes(rng, _DEATHS, len(dead))
-        self.record.deaths.add(person=who[dead], time=time, cause=happened.died_of[dead])
-
-    def _stays(self, turn, stay_of, stays: StayPaths, month, people, happened, who, start, rng) -> None:
-        person = who[stay_of]
-        if turn == 0:
-            begin = start[stay_of] + _minutes(rng, _HAPPENINGS, len(stay_of))
-        else:  # those who come back are the returners of the stays before, in their order
-            before = happened.stays[turn - 1][1]
-            begin = self._busy_until[person] + (before.return_days[before.returns] * DAY_MINUTES).astype(np.int64)
-        begin = begin // DAY_MINUTES * DAY_MINUTES + stays.admitted_at * 60 + rng.integers(0, 60, len(person))
-        begin = np.maximum(begin, self._busy_until[person] + 120)
-        end = begin + stays.hours * 60 + rng.integers(0, 60, len(person))
-        self._busy_until[person] = end
-        frail = people.level[self._world.states.index("frailty"), stay_of]
-        u = (
-            rng.random(len(person))
-            - 0.6 * (frail - 0.12)
-            - 0.03 * (people.age[stay_of] - 60) / 10
-            - 0.1 * (stays.hours > 120)
-        )
-        disposition = np.select([stays.died, u < 0.10, u < 0.21], [DIED, OTHER_FACILITY, HOME_CARE], HOME)
-        planned = np.array([self._world.raw["stays"][name].get("planned", False) for name in self._world.stays])[
-            stays.kind
-        ]
-        if turn:
-            planned = planned | happened.stays[turn - 1][1].return_is_planned[happened.stays[turn - 1][1].returns]
-        row = self._open(person, INPATIENT, begin, end, month, stays.kind, disposition, planned)
-        for kind, condition in self._stay_conditions.items():
-            of = np.flatnonzero((stays.kind == kind) & (rng.random(len(person)) < 0.93))
-            self.record.conditions.add(
-                person=person[of],
-                encounter=row[of],
-                condition=condition,
-                onset=begin[of],
-                recorded=end[of],
-                is_main=True,
-            )
-        dead = np.flatnonzero(stays.died)
-        self.record.deaths.add(person=person[dead], time=end[dead], cause=-1)
-        self._rounds(stays, stay_of, person, row, begin, people, rng)
-        if turn == 0:
-            self._care(
-                month,
-                people,
-                happened,
-                who,
-                stay_of[~stays.died],
-                row[~stays.died],
-                begin[~stays.died] + 90,
-                end[~stays.died],
-                rng,
-            )
-
-    def _emergencies(self, month, happened, who, start, rng) -> None:
-        at = np.flatnonzero(happened.emergency & (happened.died_of < 0))
-        begin = np.maximum(start[at] + _minutes(rng, _HAPPENINGS, len(at)), self._busy_until[who[at]] + 300)
-        end = begin + rng.integers(100, 480, len(at))
-        self._open(who[at], EMERGENCY, begin, end, month, np.full(len(at), -1), np.zeros(len(at), np.int64))
-
-    def _visits(self, month, people, happened, who, start, rng) -> None:
+        now = _Now(month, people, happened, who, month * MONTH_MINUTES + self._phase[who], rng)
+        new = np.flatnonzero(np.isnan(self.people["days"][who]))
+        self.people["site"][who[new]], self.people["sex"][who[new]] = people.site[new], people.is_male[new]
+        days = (people.age[new] - (month + 1) / 12) * 365.25
+        self.people["days"][who[new]] = days - self._phase[who[new]] / DAY_MINUTES
+        at = np.flatnonzero(happened.died_of >= 0)
+        self.people["died"][who[at]] = np.maximum(now.minutes(_DEATHS, at), self._busy_until[who[at]] + 60)
+        for turn in range(len(happened.stays)):
+            self._stays(now, turn)
+        at = np.flatnonzero(happened.emergency)
+        begin = np.maximum(now.minutes(_HAPPENINGS, at), self._busy_until[who[at]] + 300)
+        self._open(now, at, EMERGENCY, begin, begin + rng.integers(100, 480, len(at)))
         at = np.flatnonzero(happened.visit)
-        planned = start[at] + _minutes(rng, _VISITS, len(at))
-        begin = np.maximum(planned, self._busy_until[who[at]] + DAY_MINUTES)
+        begin = np.maximum(now.minutes(_VISITS, at), self._busy_until[who[at]] + DAY_MINUTES)
         begin = begin // DAY_MINUTES * DAY_MINUTES + rng.integers(8 * 12, 17 * 12, len(at)) * 5  # office hours
-        end = begin + rng.integers(3, 9, len(at)) * 5
-        self.visit_ends[who[at]] = end
-        row = self._open(who[at], AMBULATORY, begin, end, month, np.full(len(at), -1), np.zeros(len(at), np.int64))
-        self._care(month, people, happened, who, at, row, begin, end, rng)
+        visits = self._open(now, at, AMBULATORY, begin, begin + rng.integers(3, 9, len(at)) * 5)
+        self.visit_ends[visits.patient] = visits.end
+        self._care(now, visits)
 
-    def _open(self, person, kind, begin, end, month, reason, disposition, planned=False) -> Ints:
-        row = self._encounters + np.arange(len(person))
-        self._encounters += len(person)
-        self.record.encounters.add(
-            person=person, kind=np.full(len(person), kind), start=begin, end=end, reason=reason, disposition=disposition,
-            is_planned=np.broadcast_to(planned, (len(person),)), month=np.full(len(person), month),
-        )  # fmt: skip
-        return row
-
-    def _care(self, month, people, happened, who, at, row, begin, end, rng) -> None:
-        """What is measured, found and prescribed on one occasion of each of the people `at`."""
-        person = who[at]
-        for i, name in enumerate(self._world.orders):
-            of = np.flatnonzero(happened.ordered[i, at])
-            if len(of):
-                self._order(
-                    i,
-                    self._world.raw["orders"][name],
-                    people,
-                    happened,
-                    at[of],
-                    person[of],
-                    row[of],
-                    begin[of] + 5,
-                    rng,
-                )
-        for condition in range(len(self._world.conditions)):
-            of = np.flatnonzero(happened.found[condition, at])
-            if len(of) and "code" in self._world.raw["conditions"][self._world.conditions[condition]]:
-                if condition in self._stay_conditions.values():
-                    continue  # written with the stay that brought it
-                self.record.conditions.add(
-                    person=person[of],
-                    encounter=row[of],
-                    condition=condition,
-                    onset=end[of],
-                    recorded=end[of],
-                    is_main=False,
-                )
-        self._histories(people, happened, at, person, row, end, rng)
-        renewed = people.on[:, at] & (month - self._prescribed[:, person] >= _RENEWED_AFTER_MONTHS)
-        for drug in range(len(self._world.drugs)):
-            of = np.flatnonzero(renewed[drug] | happened.started[drug, at])
-            self._prescribed[drug, person[of]] = month
-            self.record.prescriptions.add(
-                person=person[of], encounter=row[of], drug=np.full(len(of), drug), time=end[of]
-            )
-
-    def _histories(self, people, happened, at, person, row, end, rng) -> None:
-        """At the first occasion on record, what is known already is copied in, with a date that somebody remembers."""
-        new = np.flatnonzero(~self._is_written[person])
-        self._is_written[person[new]] = True
-        for condition, name in enumerate(self._world.conditions):
-            if "code" not in (one := self._world.raw["conditions"][name]) or (
-                "stay" in one and one.get("passes", False)
-            ):
-                continue
-            of = new[people.known[condition, at[new]] & ~happened.found[condition, at[new]]]
-            years = 0.5 + 9.5 * rng.random(len(of))
-            onset = end[of] - (years * 365.25 * DAY_MINUTES).astype(np.int64)
-            self.record.conditions.add(
-                person=person[of], encounter=row[of], condition=condition, onset=onset, recorded=end[of], is_main=False
-            )
-
-    def _order(self, number, order, people, happened, at, person, row, time, rng) -> None:
-        if "procedure" in order or "vaccine" in order:
-            self.record.done.add(person=person, encounter=row, order=np.full(len(at), number), time=time)
-        values = {name: self._value(name, people, happened, at, person, rng) for name in order.get("results", [])}
-        second = values.pop("dbp", np.nan)
-        for result, value in values.items():
-            self._result(result, value, person, row, time, number, rng, second=second if result == "sbp" else np.nan)
-
-    def _value(self, result, people, happened, at, person, rng):
-        """One result of each, in the unit of measurements.toml."""
-        one = self._world.raw["measurements"][result]
-        offset = np.array([site["offset"] for site in self._world.raw["care"]["sites"]])[people.site[at]]
-        if one.get("formula") == "smoking":
-            has = lambda name: people.has[self._world.conditions.index(name), at]  # noqa: E731
-            return np.where(has("smokes"), 2, np.where(has("ex_smoker"), 1, 0))
-        state = self._world.states.index(one["of"])
-        is_own = one.get("formula") in (None, "exponential", "weight", "creatinine")
-        error = happened.error[state, at] if is_own else rng.standard_normal(len(at))
-        level = measured_level(people.level[state, at], error + 0.2 * offset, one)
-        return _formula(self._world, one.get("formula"), level, people, at, self.height[people.is_male[at], person])
-
-    def _result(self, result, value, person, row, time, order, rng, hours=None, second=np.nan) -> None:
-        one = self._world.raw["measurements"][result]
-        hours = one.get("hours", 0) if hours is None else hours
-        waited = hours * 60 * np.exp(_SPREAD_OF_HOURS * rng.standard_normal(len(person)))
-        self.record.results.add(
-            person=person, encounter=row, result=np.full(len(person), self._world.results.index(result)), value=value,
-            second=second, time=time, issued=time + waited.astype(np.int64), order=np.full(len(person), order),
-        )  # fmt: skip
-
-    def _rounds(self, stays: StayPaths, stay_of, person, row, begin, people, rng) -> None:
-        """Vital signs every six hours, later every twelve, every three in the very ill; blood at the door and each second morning."""
-        tables = [self._world.raw["stays"][name] for name in self._world.stays]
-        lungs, heart, fever = (
-            np.array([one.get(k, 0.4 if k != "fever" else 0) for one in tables])[stays.kind]
-            for k in ("lungs", "heart", "fever")
+    def _stays(self, now: _Now, turn: int) -> None:
+        at, stays = now.happened.stays[turn]
+        rng, patient, is_planned = now.rng, now.who[at], self._is_planned[stays.kind]
+        free, is_named = self._busy_until[patient], now.happened.is_named[at]
+        if turn == 0:
+            begin = now.minutes(_HAPPENINGS, at)
+        else:  # those who come back are the returners of the stays before, in their order
+            before = now.happened.stays[turn - 1][1]
+            begin = free + (before.return_days[before.returns] * DAY_MINUTES).astype(np.int64)
+            is_planned = is_planned | before.return_is_planned[before.returns]
+        begin = begin // DAY_MINUTES * DAY_MINUTES + stays.admitted_at * 60 + rng.integers(0, 60, len(at))
+        begin -= DAY_MINUTES * ((turn > 0) & (begin - free > RETURN_DAYS * DAY_MINUTES))
+        begin += -(-np.maximum(free + 120 - begin, 0) // DAY_MINUTES) * DAY_MINUTES
+        end = begin + stays.hours * 60 + rng.integers(0, 60, len(at))
+        frail, age = now.people.level[self._world.states.index("frailty"), at], now.people.age[at]
+        u = rng.random(len(at)) - 0.6 * (frail - 0.12) - 0.03 * (age - 60) / 10 - 0.1 * (stays.hours > 120)
+        left = np.select([stays.died, u < 0.10, u < 0.21], [DIED, OTHER_FACILITY, HOME_CARE], HOME)
+        condition, main = self._condition_of_stay[stays.kind], np.full(len(at), -1)
+        of = np.flatnonzero((condition >= 0) & is_named)
+        own = _Occasions(at, patient, self.rows["Encounter"].length + np.arange(len(at)), begin, end)
+        main[of] = self._diagnose(own.only(of), condition[of], begin[of], category=1)
+        self._open(
+            now, at, INPATIENT, begin, end, reason=stays.kind, priority=is_planned, disposition=left, condition=main
         )
-        hour = np.arange(stays.severity.shape[1])
-        usual = np.where(hour < 24, hour % 6 == 0, hour % 12 == 0)
-        is_round = (usual | ((stays.severity > 1.9) & (hour % 3 == 0))) & (
-            hour[None, :] < np.maximum(stays.hours, 1)[:, None]
+        self.people["died"][patient[stays.died]] = end[stays.died]
+        for one in rounds(self._world, stays, now.people, at, rng):
+            of_one = own.only(one.stay)
+            self._results(now, of_one, of_one.begin + one.minute, one.values, one.hours)
+        if turn == 0:
+            self._care(now, own._replace(begin=begin + 90).only(~stays.died))
+
+    def _open(self, now: _Now, at: Ints, kind: int, begin: Ints, end: Ints, **more: npt.NDArray) -> _Occasions:
+        patient, site = now.who[at], now.people.site[at]
+        doctor = site * DOCTORS + (patient + kind) % DOCTORS
+        about = {"patient": patient, "kind": kind, "site": site, "practitioner": doctor, "start": begin, "end": end}
+        about["type"] = now.rng.integers(2, 2 + _VISIT_TYPES, len(at)) if kind == AMBULATORY else INPATIENT - kind
+        self._busy_until[patient] = end
+        return _Occasions(at, patient, self.rows["Encounter"].add(**about, **more), begin, end)
+
+    def _care(self, now: _Now, seen: _Occasions) -> None:
+        """What is measured, found and prescribed on one occasion of each."""
+        for order in range(len(self._world.orders)):
+            of = seen.only(now.happened.ordered[order, seen.at])
+            if len(of.at):
+                self._order(now, order, of)
+        condition, at = np.nonzero(now.happened.found[:, seen.at] & self._is_found[:, None])
+        self._diagnose(seen.only(at), condition, seen.end[at])
+        # On the first occasion, what is known already is copied in, with a date that somebody remembers.
+        new = seen.only(~self._has_history[seen.patient])
+        self._has_history[new.patient] = True
+        was_known = now.people.known[:, new.at] & ~now.happened.found[:, new.at] & self._is_history[:, None]
+        condition, at = np.nonzero(was_known)
+        days = 365.25 * now.rng.uniform(0.5, 10, len(at))
+        self._diagnose(new.only(at), condition, new.end[at] - (days * DAY_MINUTES).astype(np.int64))
+        is_due = now.month - self._prescribed[:, seen.patient] >= _LASTS_MONTHS
+        drug, at = np.nonzero((now.people.on[:, seen.at] & is_due) | now.happened.started[:, seen.at])
+        of = seen.only(at)
+        self._prescribed[drug, of.patient] = now.month
+        about = {"patient": of.patient, "encounter": of.encounter, "time": of.end, "code": drug}
+        doctor = self.people["site"][of.patient] * DOCTORS + of.patient % DOCTORS
+        self.rows["MedicationRequest"].add(**about, practitioner=doctor, end=of.end + _LASTS_MONTHS * MONTH_MINUTES)
+
+    def _diagnose(self, of: _Occasions, condition: Ints, onset: Ints, category: int = 0) -> Ints:
+        is_icd = self._world.of_sites("icd")[self.people["site"][of.patient]]
+        is_over = (category == 1) & self._is_acute[condition]
+        over = np.where(is_over, onset + self._world.raw["rounds"]["acute"]["days"] * DAY_MINUTES, NEVER)
+        about = {"patient": of.patient, "encounter": of.encounter, "code": condition + is_icd * len(self._is_acute)}
+        return self.rows["Condition"].add(**about, category=category, onset=onset, recorded=of.end, abatement=over)
+
+    def _order(self, now: _Now, number: int, of: _Occasions) -> None:
+        order, time = self._world.raw["orders"][self._world.orders[number]], of.begin + 5
+        about = {"patient": of.patient, "encounter": of.encounter, "code": number, "time": time}
+        if "procedure" in order:
+            self.rows["Procedure"].add(**about, end=time + 10)
+        if "vaccine" in order:
+            self.rows["Immunization"].add(**about)
+        self._results(
+            now, of, time, {name: self._value(now, name, of) for name in order.get("results", [])}, order=number
         )
-        stay, at_hour = np.nonzero(is_round)
-        ill = np.maximum(stays.severity[stay, at_hour], -0.5)
-        noise = rng.standard_normal((len(_LOWEST), len(stay)))
-        level = {
-            name: people.level[self._world.states.index(name), stay_of[stay]] for name in ("sbp", "dbp", "heart_rate")
-        }
-        values = {
-            "heart_rate": level["heart_rate"] + 5 + 7.5 * ill * np.maximum(heart[stay], 0.5) + 9 * noise[0],
-            "respiratory_rate": 16 + 2.3 * ill * lungs[stay] + 0.6 * ill + 2.0 * noise[1],
-            "sbp": level["sbp"] + 6 - 7.5 * np.maximum(ill, 0) * heart[stay] + 13 * noise[2],
-            "dbp": level["dbp"] - 3.0 * np.maximum(ill, 0) * heart[stay] + 8 * noise[3],
-            "oxygen_saturation": np.minimum(96.8 - 1.5 * np.maximum(ill, 0) * lungs[stay] + 1.5 * noise[4], 100),
-            "temperature": 36.4 + fever[stay] * np.maximum(ill, 0) + 0.4 * noise[5],
-        }
-        time = begin[stay] + at_hour * 60 + rng.integers(0, 40, len(stay))
-        values = {name: np.maximum(value, _LOWEST[name]) for name, value in values.items()}
-        diastolic = values.pop("dbp")
+
+    def _value(self, now: _Now, name: str, of: _Occasions) -> Floats:
+        one, world = self._world.raw["measurements"][name], self._world
+        error = now.rng.standard_normal(len(of.at)) + world.of_sites("offset")[now.people.site[of.at]]
+        if one.get("formula") in OWN_ERROR:
+            error = now.happened.error[world.states.index(one["of"]), of.at]
+        return result_of(world, name, now.people, of.at, error, self._height[now.people.is_male[of.at], of.patient])
+
+    def _results(
+        self,
+        now: _Now,
+        of: _Occasions,
+        time: Ints,
+        values: dict[str, Floats],
+        hours: float | None = None,
+        order: int = -1,
+    ) -> None:
+        about = {"patient": of.patient, "encounter": of.encounter, "time": time, "order": order}
+        spelling = self._world.of_sites("spelling")[self.people["site"][of.patient]]
+        diastolic = values.pop("dbp", None)
         for name, value in values.items():
-            second = diastolic if name == "sbp" else np.nan
-            self._result(name, value, person[stay], row[stay], time, -1, rng, hours=0, second=second)
-        is_draw = ((hour == 0) | (((hour + stays.admitted_at[:, None]) % 48 == 6) & (hour > 6))) & (
-            hour[None, :] < np.maximum(stays.hours, 1)[:, None]
-        )
-        stay, at_hour = np.nonzero(is_draw)
-        ill = np.maximum(stays.severity[stay, at_hour], 0)
-        worse = {
-            "creatinine": 1 + 0.16 * ill,
-            "sodium": 1 - 0.004 * ill,
-            "haemoglobin": 1 - 0.02 * ill,
-            "leucocytes": 1 + (0.12 + 0.3 * fever[stay]) * ill,
-            "platelets": 1 - 0.04 * ill,
-            "potassium": 1 + 0.015 * ill,
-        }
-        time = begin[stay] + at_hour * 60 + rng.integers(10, 50, len(stay))
-        for name in _STAY_LABORATORY:
             one = self._world.raw["measurements"][name]
-            state = self._world.states.index(one["of"])
-            level = measured_level(people.level[state, stay_of[stay]], rng.standard_normal(len(stay)), one)
-            value = _formula(self._world, one.get("formula"), level, people, stay_of[stay], None) * worse[name]
-            self._result(name, value, person[stay], row[stay], time, -1, rng, hours=1.2)
-        crp = np.flatnonzero(rng.random(len(stay)) < 0.6)
-        base = people.level[self._world.states.index("lncrp"), stay_of[stay[crp]]]
-        value = np.exp(
-            np.minimum(base + 1.3 * ill[crp] + 1.2 * fever[stay[crp]] + 0.35 * rng.standard_normal(len(crp)), 6.2)
-        )
-        self._result("crp", value, person[stay[crp]], row[stay[crp]], time[crp], -1, rng, hours=1.2)
-        severe = np.flatnonzero(ill + 0.6 * rng.standard_normal(len(stay)) > 1.5)
-        value = 1.1 * np.exp(0.38 * ill[severe] + 0.2 * rng.standard_normal(len(severe)))
-        self._result("lactate", value, person[stay[severe]], row[stay[severe]], time[severe], -1, rng)
+            median = one.get("hours", 0) if hours is None else hours
+            waited = median * 60 * np.exp(_SPREAD_OF_HOURS * now.rng.standard_normal(len(time)))
+            more = {"code": self._first_code[name] + np.minimum(spelling, len(one["codes"]) - 1)}
+            if name == "sbp":
+                more |= {"systolic": value, "diastolic": np.minimum(diastolic, value - 10)}
+            else:
+                more |= {"answer" if one.get("formula") == "smoking" else "value": value}
+            issued = time + waited.astype(np.int64)
+            self.rows["Observation"].add(**about, **more, issued=issued, decimals=one["decimals"])
 
 
-def _formula(world: World, formula: str | None, level, people: People, at, height):
-    """A result that is not the state's level itself."""
-    if formula is None:
-        return level
-    if formula == "exponential":
-        return np.exp(level)
-    if formula == "weight":
-        return level * (height / 100) ** 2
-    if formula == "glucose":  # the average glucose that an HbA1c stands for (ADAG)
-        return np.maximum(28.7 * level - 46.7, 45)
-    if formula == "creatinine":  # the CKD-EPI 2021 equation turned round
-        return creatinine_of(level, people.age[at], people.is_male[at])
-    if formula == "total_cholesterol":
-        hdl, lntg = (people.level[world.states.index(name), at] for name in ("hdl", "lntg"))
-        return level + hdl + np.exp(lntg) / 5
-    if formula == "nt_probnp":
-        failing = people.has[world.conditions.index("heart_failure"), at]
-        return np.exp(4.2 + 0.035 * (people.age[at] - 50) + 0.05 * np.maximum(60 - level, 0) + 1.3 * failing)
-    raise ValueError(f"measurements.toml names a formula that nobody wrote: {formula}")
-
-
-def creatinine_of(egfr, age, is_male):
-    """Creatinine (mg/dL) of an eGFR (mL/min/1.73 m2); Inker, N Engl J Med 2021;385:1737-49, solved for creatinine."""
-    kappa = np.where(is_male == 1, 0.9, 0.7)
-    alpha = np.where(is_male == 1, -0.302, -0.241)
-    at_kappa = 142 * 0.9938**age * np.where(is_male == 1, 1.0, 1.012)
-    ratio = np.maximum(egfr, 2) / at_kappa
-    return kappa * np.where(ratio < 1, ratio ** (-1 / 1.2), ratio ** (1 / alpha))
-
-
-def _heights(world: World, normal):
-    """(2, people): cm as a woman, as a man."""
-    return np.stack(
-        [
-            world.raw["care"]["height"][sex][0] + world.raw["care"]["height"][sex][1] * normal[i]
-            for i, sex in enumerate(("female", "male"))
-        ]
-    )
-
-
-def _minutes(rng: np.random.Generator, part: tuple[float, float], n: int) -> Ints:
-    return (MONTH_MINUTES * rng.uniform(*part, n)).astype(np.int64)
+def _people(population: dict, rng: np.random.Generator) -> Table:
+    race = rng.choice(len(population["race"]), BLOCK, p=[share for _, share in population["race"].values()])
+    ethnicity = (rng.random(BLOCK) < population["hispanic"]).astype(np.int64)
+    people = {"patient": np.arange(BLOCK), "race": race, "ethnicity": ethnicity, "died": np.full(BLOCK, NEVER)}
+    return people | {"sex": np.zeros_like(race), "site": np.zeros_like(race), "days": np.full(BLOCK, np.nan)}

@@ -1,18 +1,19 @@
-"""Hospital stays by the hour: how ill somebody is, and whether the stay ends at home, by death, or again in hospital.
+"""Hospital stays, hour by hour: how ill somebody is, and whether the stay ends at home, by death, or again in hospital.
 
 Severity is a hidden path, s(hour) = s(0) exp(-hour / own time) + a wandering part. The hazard of death rises with it;
 nobody goes home before the work-up is done, nor while ill, nor at night.
 """
 
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
-import numpy.typing as npt
 
-from features.sources.simulation.world import Floats, World
+from features.sources.simulation.world import Bools, Floats, Ints, World
 
 LONGEST_HOURS = 24 * 45
 SHORTEST_HOURS = 10
+RETURN_DAYS = 30
 _KEEPS = 0.97  # of the wandering part, from hour to hour
 _WANDERS = 0.38  # its sd
 _DEATH = (-10.35, 2.0)  # log hazard of death an hour, at severity 0 and for each unit
@@ -20,9 +21,7 @@ _ILL = 0.9  # nobody goes home above this severity
 _SPREAD_OF_HOME_HOURS = 0.72
 _SPREAD_OF_BETTER_HOURS = 0.55
 _FIRST_HOME_HOUR, _LAST_HOME_HOUR = 9, 19
-# Days between discharge and an unplanned return: the hazard falls to a half in twelve days.
-_RETURN_HALF_DAYS = 12.0
-RETURN_DAYS = 30
+_RETURN_HALF_DAYS = 12.0  # in which the hazard of an unplanned return falls to a half
 
 
 @dataclass
@@ -34,50 +33,54 @@ class StayPaths:
     and home_median (hours).
     """
 
-    kind: npt.NDArray[np.int64]
+    kind: Ints
     severity: Floats
-    hours: npt.NDArray[np.int64]
-    died: npt.NDArray[np.bool_]
-    admitted_at: npt.NDArray[np.int64]
+    hours: Ints
+    died: Bools
+    admitted_at: Ints
     start: Floats
     better_hours: Floats
     home_median: Floats
     chance_of_return: Floats
-    returns: npt.NDArray[np.bool_]
-    return_is_planned: npt.NDArray[np.bool_]
+    returns: Bools
+    return_is_planned: Bools
     return_days: Floats
 
 
-def simulate_stays(
-    world: World, kind: npt.NDArray[np.int64], x: Floats, age: Floats, rng: np.random.Generator
-) -> StayPaths:
-    """Stays of the given kinds, of people with covariates `x` (C, N)."""
-    n = len(kind)
-    tables, of_all = [world.raw["stays"][name] for name in world.stays], world.raw["stays"]["_of_all"]
-    column = lambda name, default=0.0: np.array([one.get(name, default) for one in tables])[kind]  # noqa: E731
-    add = lambda ratios: sum(w * x[world.covariates.index(c)] for c, w in ratios.items())  # noqa: E731
-    mean, sd = np.array([one["severity"] for one in tables])[kind].T
-    start = mean + sd * rng.standard_normal(n) + add(of_all["severity"])
+def simulate_stays(world: World, kind: Ints, x: Floats, age: Floats, seeds: Ints) -> StayPaths:
+    """Stays of the given kinds, of people with covariates `x` (C, N).
+
+    Each stay has a seed and so luck of its own: nobody's depends on who else is in hospital.
+    """
+    own = [np.random.default_rng(seed) for seed in seeds.tolist()]
+    normal = np.array([rng.standard_normal(4 + LONGEST_HOURS) for rng in own])
+    start_luck, better_luck, hour_luck, ready_luck = normal[:, :4].T
+    uniform = np.array([rng.random(6) for rng in own]).T
+    of_all = world.raw["stays"]["_of_all"]
+
+    def column(name: str, default: float = 0.0) -> Floats:
+        return np.array([world.raw["stays"][stay].get(name, default) for stay in world.stays])[kind]
+
+    def weighed(weights: dict[str, float]) -> Floats:
+        return sum(weight * x[world.covariates.index(name)] for name, weight in weights.items())
+
+    mean, sd = column("severity").T
+    start = mean + sd * start_luck + weighed(of_all["severity"])
     start = start + of_all["severity_a_decade_past_60"] * np.maximum(0, (age - 60) / 10)
-    better = column("better_hours") * np.exp(_SPREAD_OF_BETTER_HOURS * rng.standard_normal(n)) / np.log(3)
-    median = column("home_hours") * np.exp(add(of_all["hours"]))
-    is_planned = column("planned", False).astype(bool)
-    by_day = rng.integers(7, 13, n)
-    # Emergencies come at all hours, most in the afternoon and evening.
-    at = np.where(is_planned, by_day, (15 + 5.5 * rng.standard_normal(n)).astype(np.int64) % 24)
-    wander = _wandering(_WANDERS * rng.standard_normal(n), LONGEST_HOURS, rng)
-    hour = np.arange(LONGEST_HOURS)
-    severity = start[:, None] * np.exp(-hour / better[:, None]) + wander
-    ready = median * np.exp(_SPREAD_OF_HOME_HOURS * rng.standard_normal(n))
-    hours, died = _ends(severity, np.maximum(ready, SHORTEST_HOURS), at, rng.random(n))
-    log_odds = np.log([one["readmission"] for one in tables])[kind] + add(
-        {c: np.log(r) for c, r in of_all["readmission"].items()}
-    )
-    chance = np.clip(np.exp(log_odds), 0, 0.7)
-    comes_back = rng.random(n) < chance
-    is_booked = (rng.random(n) < column("planned_readmission")) & ~comes_back
+    better = column("better_hours") * np.exp(_SPREAD_OF_BETTER_HOURS * better_luck) / np.log(3)
+    median = column("home_hours") * np.exp(weighed(of_all["hours"]))
+    # Who is booked comes in the morning; emergencies come at all hours, most in the afternoon and evening.
+    at = np.floor(np.where(column("planned") > 0, 7 + 6 * uniform[0], 15 + 5.5 * hour_luck)).astype(np.int64) % 24
+    wander = _wandering(_WANDERS * normal[:, 4], normal[:, 4:])
+    severity = start[:, None] * np.exp(-np.arange(LONGEST_HOURS) / better[:, None]) + wander
+    ready = median * np.exp(_SPREAD_OF_HOME_HOURS * ready_luck)
+    hours, died = _ends(severity, np.maximum(ready, SHORTEST_HOURS), at, uniform[1])
+    ratios = {name: float(np.log(ratio)) for name, ratio in of_all["readmission"].items()}
+    chance = np.clip(np.exp(np.log(column("readmission")) + weighed(ratios)), 0, 0.7)
+    comes_back = uniform[2] < chance
+    is_booked = (uniform[3] < column("planned_readmission")) & ~comes_back
     within = 1 - 0.5 ** (RETURN_DAYS / _RETURN_HALF_DAYS)
-    days = np.where(is_booked, rng.integers(9, 29, n), -np.log2(1 - within * rng.random(n)) * _RETURN_HALF_DAYS)
+    days = np.where(is_booked, 9 + 20 * uniform[4], -np.log2(1 - within * uniform[5]) * _RETURN_HALF_DAYS)
     return StayPaths(
         kind=kind,
         severity=severity.astype(np.float32),
@@ -94,49 +97,50 @@ def simulate_stays(
     )
 
 
-def _wandering(first, hours: int, rng: np.random.Generator):
+def futures_of_stays(
+    stays: StayPaths, which: int, after_hours: int, copies: int, rng: np.random.Generator
+) -> tuple[Ints, Bools]:
+    """How `copies` of one stay go on from `after_hours`, given what is hidden then: hours in all, and whether they die.
+
+    The length of the work-up is not known to anybody before it ends, so it is drawn again: longer than until the last
+    hour at which they might have gone home, had it been done.
+    """
+    at, median, so_far = stays.admitted_at[which], stays.home_median[which], stays.severity[which, : after_hours + 1]
+    might_go = np.flatnonzero(_is_home_time(at + np.arange(after_hours + 1)) & (so_far < _ILL))
+    lowest = float(np.log(max(might_go.max(initial=0), 1) / median)) / _SPREAD_OF_HOME_HOURS
+    ready = median * np.exp(_SPREAD_OF_HOME_HOURS * _normal_above(lowest, copies, rng))
+    base = stays.start[which] * np.exp(-np.arange(after_hours, LONGEST_HOURS) / stays.better_hours[which])
+    wander = _wandering(np.full(copies, so_far[-1] - base[0]), rng.standard_normal((copies, len(base))))
+    now = np.full(copies, at + after_hours)
+    hours, died = _ends(base + wander, np.maximum(ready, SHORTEST_HOURS) - after_hours, now, rng.random(copies))
+    return hours + after_hours, died
+
+
+def _wandering(first: Floats, normal: Floats) -> Floats:
     """Paths (N, hours) that start at `first` and keep _KEEPS of themselves from hour to hour."""
-    steps = _WANDERS * np.sqrt(1 - _KEEPS**2) * rng.standard_normal((len(first), hours))
+    steps = _WANDERS * np.sqrt(1 - _KEEPS**2) * normal
     steps[:, 0] = first
-    fading = _KEEPS ** np.arange(hours)  # small at the end, but a double bears it
+    fading = _KEEPS ** np.arange(normal.shape[1])  # small at the end, but a double bears it
     return fading * np.cumsum(steps / fading, axis=1)
 
 
-def _ends(severity, ready, at, u):
+def _ends(severity: Floats, ready: Floats, at: Ints, luck: Floats) -> tuple[Ints, Bools]:
     """Hours until the end of each stay, and whether it ends in death."""
     hour = np.arange(severity.shape[1])
     hazard = np.exp(_DEATH[0] + _DEATH[1] * np.minimum(severity, 4.5))
     survival = np.exp(-np.cumsum(hazard, axis=1))
-    dies_at = (survival > u[:, None]).sum(axis=1)  # LONGEST_HOURS for those who would survive
-    clock = (at[:, None] + hour) % 24
-    is_day = (clock >= _FIRST_HOME_HOUR) & (clock <= _LAST_HOME_HOUR)
-    can_go = (hour >= ready[:, None]) & is_day & (severity < _ILL)
+    dies_at = (survival > luck[:, None]).sum(axis=1)  # LONGEST_HOURS for those who would survive
+    can_go = (hour >= ready[:, None]) & _is_home_time(at[:, None] + hour) & (severity < _ILL)
     goes_at = np.where(can_go.any(axis=1), can_go.argmax(axis=1), severity.shape[1] - 1)
     died = dies_at < goes_at
     return np.where(died, np.maximum(dies_at, 1), goes_at), died
 
 
-def futures_of_stays(stays: StayPaths, which: int, after_hours: int, copies: int, rng: np.random.Generator):
-    """How `copies` of one stay go on from `after_hours`, given what is hidden then: hours in all, and whether they die.
-
-    The length of the work-up is not known to anybody before it ends, so it is drawn again, longer than so far.
-    """
-    ahead = LONGEST_HOURS - after_hours
-    now = stays.severity[which, after_hours]
-    base = stays.start[which] * np.exp(-np.arange(after_hours, LONGEST_HOURS) / stays.better_hours[which])
-    severity = base + _wandering(np.full(copies, now - base[0]), ahead, rng)
-    ready = stays.home_median[which] * np.exp(
-        _SPREAD_OF_HOME_HOURS
-        * _normal_above(np.log(max(after_hours, 1) / stays.home_median[which]) / _SPREAD_OF_HOME_HOURS, copies, rng)
-    )
-    at = np.full(copies, (stays.admitted_at[which] + after_hours) % 24)
-    hours, died = _ends(severity, ready - after_hours, at, rng.random(copies))
-    return hours + after_hours, died
+def _is_home_time(clock: Ints) -> Bools:
+    return (clock % 24 >= _FIRST_HOME_HOUR) & (clock % 24 <= _LAST_HOME_HOUR)
 
 
-def _normal_above(lowest: float, copies: int, rng: np.random.Generator):
+def _normal_above(lowest: float, copies: int, rng: np.random.Generator) -> Floats:
     """Standard normal numbers above `lowest`."""
-    from scipy.stats import norm
-
-    below = norm.cdf(lowest)
-    return norm.ppf(below + (1 - below) * rng.random(copies))
+    normal = NormalDist()
+    return -np.array([normal.inv_cdf(normal.cdf(-lowest) * (1 - luck)) for luck in rng.random(copies)])

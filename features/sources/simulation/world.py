@@ -1,184 +1,144 @@
-"""The tables of the simulation, read once and laid out as matrices: what a month of everybody's life is computed from.
+"""The tables of the simulation, read once and laid out as matrices: what a step of everybody's life is computed from.
 
-Every process that happens at a rate (an onset, a death, a visit, an order, a diagnosis, a prescription, a move) is one
-row of one matrix: log rate = base(age, sex) + weights @ covariates. Every state is one row of two more: what conditions
-and drugs add to its level, and how it drifts. Adding a disease is adding rows to the tables.
+Whatever happens at a rate (an onset, an end, a death, a stay, a visit, an order, a diagnosis, a prescription, a move) is
+one row of a matrix: log rate = base(age, sex) + weights @ covariates. Adding a disease is adding rows to the tables.
 """
 
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float32]
-Table = dict[str, dict]
+Floats = npt.NDArray[np.floating]
+Bools = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
+Tables = dict[str, dict]
 
 TABLES = Path(__file__).parent / "tables"
-STATE_AGES = np.array([25, 35, 45, 55, 65, 75, 85])
+SEXES = ("female", "male")
 RATE_AGES = np.array([25, 35, 45, 55, 65, 75, 85, 95])
+STATE_AGES = RATE_AGES[:-1]
 OLDEST = 111
 _DECLINED = 0.08  # how much rarer those who decline drugs begin one
-_NEVER = -60.0  # added to a log rate: the process cannot happen
-DERIVED = [
-    "past_50",
-    "past_70",
-    "is_female",
-    "stay_lately",
-    "known_cancer",
-    "dementia",
-    "young_diabetes",
-    "beta_blocker_in_low_lvef",
-    "admits_freely",
-    "apoe4_one",
-    "apoe4_two",
-]
-CANCERS = ("breast_cancer", "colorectal_cancer", "lung_cancer")
+_NEVER = -60.0  # added to a log rate: it cannot happen
+DERIVED = (  # covariates that no table defines (bodies.py)
+    "past_50 past_70 is_female stay_lately known_cancer dementia young_diabetes beta_blocker_in_low_lvef admits_freely "
+    "apoe4_one apoe4_two"
+).split()
 
 
-@dataclass(frozen=True)
-class Rows:
-    """Processes of one phase of a month: `base` (rows, ages x sexes), `weights` (rows, covariates).
+class Process(NamedTuple):
+    """`what` happens to `target` (its place among conditions, drugs, orders, causes or stays), how often and to whom.
 
-    `exposure` is the place in `occasions` of what each row's rate counts by (years, visits, orders); `what` and `target`
-    say what happens to which condition, drug, order, cause of death or kind of stay.
+    rate: one number, or (sexes, RATE_AGES), for each unit of `occasion`. ratios: of hazards, by covariate.
     """
 
-    names: list[str]
-    what: list[str]
-    target: npt.NDArray[np.int64]
-    base: Floats
-    weights: Floats
-    exposure: npt.NDArray[np.int64]
-    occasions: list[str]
+    name: str
+    what: str
+    target: int
+    rate: npt.ArrayLike
+    occasion: str = "years"
+    needs: Sequence[str] = ()
+    never: Sequence[str] = ()
+    ratios: Mapping[str, float] = {}
 
-    def of(self, what: str) -> npt.NDArray[np.int64]:
+
+class Rows:
+    """Processes of one phase of a month. base: (rows, ages x sexes); weights: (rows, covariates)."""
+
+    def __init__(self, processes: Iterable[Process], covariates: list[str], corrections: Tables) -> None:
+        rows = list(processes)
+        self.names = [one.name for one in rows]
+        self.target = np.array([one.target for one in rows])
+        self.occasions = [one.occasion for one in rows]
+        self._of = {what: [i for i, one in enumerate(rows) if one.what == what] for _, what, *_ in rows}
+        self.base = np.stack([_base(one, corrections) for one in rows])
+        weights = np.zeros((len(rows), len(covariates)))
+        for weight, one in zip(weights, rows, strict=True):
+            logs = [(name, float(np.log(ratio))) for name, ratio in one.ratios.items()]
+            for name, value in logs + [(name, -_NEVER) for name in one.needs] + [(name, _NEVER) for name in one.never]:
+                weight[covariates.index(name)] += value
+        self.weights = weights.astype(np.float32)
+
+    def of(self, what: str) -> list[int]:
         """The rows in which `what` happens."""
-        return np.array([i for i, one in enumerate(self.what) if one == what], np.int64)
+        return self._of.get(what, [])
+
+    def rates(self, x: Floats, age: Floats, is_male: Ints) -> Floats:
+        """(rows, P), of people with covariates `x`, for each unit of a row's occasion."""
+        return np.exp(self.base[:, np.minimum(age.astype(np.int64), OLDEST - 1) * 2 + is_male] + self.weights @ x)
+
+    def by_target(self, what: str, happens: Bools, targets: int) -> Bools:
+        """(targets, P): to what any row of `what` happens, given which rows happen."""
+        found = np.zeros((targets, happens.shape[1]), bool)
+        for row in self.of(what):
+            found[self.target[row]] |= happens[row]
+        return found
 
 
-@dataclass(frozen=True)
 class World:
-    """All tables, compiled. Shapes: S states, C covariates, F conditions, D drugs, A ages (0 to 110)."""
+    """All tables, as they are (`raw`) and compiled. Shapes: S states, C covariates, A ages (0 to 110), 2 sexes.
 
-    states: list[str]
-    conditions: list[str]
-    drugs: list[str]
-    orders: list[str]
-    results: list[str]
-    traits: list[str]
-    covariates: list[str]
-    causes: list[str]
-    stays: list[str]
-    mean: Floats  # (S, A, 2)
-    sd: Floats  # (S, A, 2)
-    low: Floats  # (S,)
-    high: Floats
-    skew: Floats
-    trait: Floats
-    a_year: Floats
-    pace: Floats
-    correlation_root: Floats  # (S, S)
-    shifts: Floats  # (S, C)
-    drifts: Floats  # (S, C)
-    scaled: list[tuple[int, float, float, float, float, int]]  # state, from, per, low, high; -1/+1 for a limit, 0 else
-    seen: list[tuple[int, float, int]]  # state, limit, -1 or +1
-    levels: list[
-        tuple[int, int, float, int, list[int], list[int], bool]
-    ]  # condition, state, limit, ±1, needs, not, passes
-    nature: Rows
-    ordering: Rows
-    deciding: Rows
-    raw: dict[str, Table]
+    Raises ValueError with the name that one table uses and no other defines.
+    """
+
+    def __init__(self, raw: Tables) -> None:
+        bodies = {name: one for name, one in raw["states"].items() if not name.startswith("_")}
+        self.raw, self._bodies = raw, list(bodies.values())
+        self.states = list(bodies)
+        self.conditions = [name for name, one in raw["conditions"].items() if "sets" not in one]
+        self.drugs = list(raw["treatments"])
+        self.orders = list(raw["orders"])
+        self.results = list(raw["measurements"])
+        self.causes = list(raw["deaths"])
+        self.stays = [name for name in raw["stays"] if not name.startswith("_")]
+        self.traits = [name for name in raw["care"]["traits"] if name not in ("apoe4", "ever_smoked_at_20")]
+        self.scaled = [name for name, one in raw["covariates"].items() if "of" in one]  # follow a state
+        self.seen = [name for name, one in raw["covariates"].items() if "last" in one]  # follow its last result
+        known = [f"known_{name}" for name in self.conditions]
+        self.covariates = [*self.scaled, *self.conditions, *self.drugs, *self.traits, *DERIVED, *known, *self.seen]
+
+        means, rates = (raw.get("solved", {}).get(key, {}) for key in ("means", "rates"))
+        named = zip(self.states, self._bodies, strict=True)
+        self.mean = np.stack(
+            [_by_age([one[sex] for sex in SEXES], means.get(name, {})) for name, one in named]
+        )  # (S, A, 2)
+        self.sd = np.stack([_by_age(np.broadcast_to(one["sd"], (2, len(STATE_AGES))), {}) for one in self._bodies])
+        self.low, self.high, self.skew = self._column("low"), self._column("high"), self._column("skew")  # (S, 1)
+        self.trait, self.a_year, self.pace = self._column("trait"), self._column("a_year"), self._column("pace")
+        self.correlation_root = _correlation_root(raw["states"]["_correlations"], self.states)  # (S, S)
+        self.shifts, self.drifts = self._linear("shifts"), self._linear("drift")  # (S, C)
+        self.nature = Rows(_nature(self), self.covariates, rates)
+        self.ordering = Rows(_orders(self), self.covariates, rates)
+        self.deciding = Rows(_decisions(self), self.covariates, rates)
+
+    def of_sites(self, key: str) -> npt.NDArray:
+        """What care.toml says of each hospital."""
+        return np.array([site[key] for site in self.raw["care"]["sites"]])
+
+    def _column(self, key: str) -> Floats:
+        return np.array([[one.get(key, 0)] for one in self._bodies], np.float32)
+
+    def _linear(self, key: str) -> Floats:
+        matrix = np.zeros((len(self.states), len(self.covariates)), np.float32)
+        for row, one in zip(matrix, self._bodies, strict=True):
+            for name, value in one.get(key, {}).items():
+                row[self.covariates.index(name)] = value
+        return matrix
+
+
+compile_world = World
 
 
 @cache
 def load_world(solved: bool = True) -> World:
     """Read and compile the tables; without the corrections of solved.toml when `solved` is False."""
     raw = {path.stem: tomllib.loads(path.read_text()) for path in sorted(TABLES.glob("*.toml"))}
-    return compile_world(raw if solved else raw | {"solved": {}})
-
-
-def compile_world(raw: dict[str, Table]) -> World:
-    """Lay the tables out as matrices. Raises KeyError with the name that one table uses and no other defines."""
-    states = [name for name in raw["states"] if not name.startswith("_")]
-    conditions = [n for n, one in raw["conditions"].items() if "sets" not in one]
-    drugs, orders, results = list(raw["treatments"]), list(raw["orders"]), list(raw["measurements"])
-    traits = [t for t in raw["care"]["traits"] if t not in ("apoe4", "ever_smoked_at_20")]
-    seen = [name for name, one in raw["covariates"].items() if "last" in one]
-    scaled = [name for name, one in raw["covariates"].items() if "of" in one]
-    known = [f"known_{name}" for name in conditions]
-    covariates = [*scaled, *conditions, *drugs, *traits, *DERIVED, *known, *seen]
-    place = {name: i for i, name in enumerate(covariates)}
-    state_place = {name: i for i, name in enumerate(states)}
-    of_states = [raw["states"][name] for name in states]
-
-    def weights(ratios: dict[str, float], needs: list[str], never: list[str]) -> Floats:
-        row = np.zeros(len(covariates))
-        for name, ratio in ratios.items():
-            row[place[name]] += np.log(ratio)
-        for name in needs:
-            row[place[name]] -= _NEVER
-        for name in never:
-            row[place[name]] += _NEVER
-        return row.astype(np.float32)
-
-    def linear(entries: list[dict[str, float]]) -> Floats:
-        matrix = np.zeros((len(entries), len(covariates)), np.float32)
-        for i, entry in enumerate(entries):
-            for name, value in entry.items():
-                matrix[i, place[name]] = value
-        return matrix
-
-    def limit(one: dict) -> tuple[float, int]:
-        return (one["at_least"], 1) if "at_least" in one else (one["at_most"], -1)
-
-    levels = []
-    for name in conditions:
-        one = raw["conditions"][name]
-        if "when" in one:
-            needs, never = ([conditions.index(n) for n in one.get(key, [])] for key in ("needs", "not_with"))
-            for when in (one["when"], *one.get("or_when", [])):
-                number, passes = conditions.index(name), one.get("passes", False)
-                levels.append((number, state_place[when["of"]], *limit(when), needs, never, passes))
-    corrections = raw.get("solved", {})
-    build = _RowBuilder(weights, corrections.get("rates", {}))
-    nature, ordering, deciding = (
-        _nature(build, raw, conditions, drugs),
-        _orders(build, raw),
-        _decisions(build, raw, drugs),
-    )
-    return World(
-        states=states,
-        conditions=conditions,
-        drugs=drugs,
-        orders=orders,
-        results=results,
-        traits=traits,
-        covariates=covariates,
-        causes=list(raw["deaths"]),
-        stays=[name for name in raw["stays"] if not name.startswith("_")],
-        mean=_by_age(of_states, states, corrections.get("means", {})),
-        sd=np.stack([_interpolate_sd(one["sd"]) for one in of_states]),
-        low=_column(of_states, "low"),
-        high=_column(of_states, "high"),
-        skew=_column(of_states, "skew"),
-        trait=_column(of_states, "trait"),
-        a_year=_column(of_states, "a_year"),
-        pace=_column(of_states, "pace", 0.0),
-        correlation_root=_correlation_root(raw["states"]["_correlations"], state_place),
-        shifts=linear([one.get("shifts", {}) for one in of_states]),
-        drifts=linear([one.get("drift", {}) for one in of_states]),
-        scaled=[_scaling(raw["covariates"][name], state_place) for name in scaled],
-        seen=[(state_place[raw["covariates"][n]["last"]], *limit(raw["covariates"][n])) for n in seen],
-        levels=levels,
-        nature=nature,
-        ordering=ordering,
-        deciding=deciding,
-        raw=raw,
-    )
+    return World(raw if solved else raw | {"solved": {}})
 
 
 def chance(probability: float) -> float:
@@ -186,135 +146,78 @@ def chance(probability: float) -> float:
     return -float(np.log1p(-min(probability, 0.9999)))
 
 
-class _RowBuilder:
-    """Collects the rows of one phase after another."""
-
-    def __init__(self, weights, corrections: Table) -> None:
-        self._weights, self._corrections = weights, corrections
-        self._rows: list[tuple] = []
-
-    def add(
-        self, name: str, what: str, target: int, rate: dict, exposure: str, needs=(), never=(), ratios=None
-    ) -> None:
-        """Add a row; `rate` has female and male for eight ages, or one number for all, per unit of `exposure`."""
-        base = np.empty((OLDEST, 2), np.float32)
-        for sex, column in enumerate(("female", "male")):
-            rates = np.maximum(np.broadcast_to(np.asarray(rate.get(column, rate.get("all")), float), (8,)), 1e-12)
-            solved = self._corrections.get(_solved_as(name, what), {}).get(column, [0.0] * 8)
-            base[:, sex] = np.interp(np.arange(OLDEST), RATE_AGES, np.log(rates) + solved)
-        base += _NEVER * len(needs)
-        row = self._weights(ratios or {}, list(needs), list(never))
-        self._rows.append((name, what, target, base.reshape(-1), row, exposure))
-
-    def done(self) -> Rows:
-        """The phase's rows, and a fresh start."""
-        names, what, target, base, weights, exposure = zip(*self._rows, strict=True)
-        self._rows = []
-        occasions = list(dict.fromkeys(exposure))
-        places = np.array([occasions.index(one) for one in exposure], np.int64)
-        targets = np.array(target, np.int64)
-        return Rows(list(names), list(what), targets, np.stack(base), np.stack(weights), places, occasions)
-
-
-def _solved_as(name: str, what: str) -> str:
-    """The entry of solved.toml that corrects a row: causes of death together, and all ways into a drug."""
-    return {"death": "death", "start": f"start of {name.rpartition(' ')[0]}"}.get(what, name)
-
-
-def _nature(build: _RowBuilder, raw: dict[str, Table], conditions: list[str], drugs: list[str]) -> Rows:
+def _nature(world: World) -> Iterator[Process]:
     """What happens as time passes: onsets, ends, deaths, stays, visits, moves, and drugs that people stop taking."""
+    raw, conditions = world.raw, world.conditions
     for name, one in raw["conditions"].items():
         if "female" in one:
-            never = one.get("not_with", [])
             own = [] if "stay" in one or "sets" in one else [name]
-            needs, ratios = one.get("needs", []), one.get("ratios", {})
-            target = conditions.index(one.get("sets", name))
-            build.add(name, "begins", target, _per_year(one), "years", needs, [*never, *own], ratios)
+            whom = one.get("needs", ()), [*one.get("not_with", ()), *own], one.get("ratios", {})
+            yield Process(name, "begins", conditions.index(one.get("sets", name)), _per_year(one), "years", *whom)
         if "ends" in one:
-            build.add(f"end of {name}", "ends", conditions.index(name), {"all": one["ends"] / 1000}, "years", [name])
+            yield Process(f"end of {name}", "ends", conditions.index(name), one["ends"] / 1000, needs=[name])
     for i, (name, one) in enumerate(raw["deaths"].items()):
-        build.add(f"death of {name}", "death", i, _per_year(one), "years", ratios=one["ratios"])
-    kinds = [name for name in raw["stays"] if not name.startswith("_")]
-    for i, name in enumerate(kinds):
-        one = raw["stays"][name]
-        if "female" in one:
-            build.add(name, "stay", i, _per_year(one), "years", one.get("needs", []), ratios=one.get("ratios"))
+        yield Process(f"death of {name}", "death", i, _per_year(one), ratios=one["ratios"])
+    for i, name in enumerate(world.stays):
+        if "female" in (one := raw["stays"][name]):
+            yield Process(name, "stay", i, _per_year(one), needs=one.get("needs", ()), ratios=one.get("ratios", {}))
     for name in ("visit", "emergency", "move"):
-        build.add(name, name, 0, _per_year(raw["care"][name]), "years", ratios=raw["care"][name]["ratios"])
-    for i, name in enumerate(drugs):
-        stops = raw["treatments"][name]["stops"]
-        rate = {"all": stops["rate"] / 1000}
-        build.add(f"stop of {name}", "stop", i, rate, "years", ratios=stops.get("ratios"))
-    return build.done()
+        yield Process(name, name, 0, _per_year(raw["care"][name]), ratios=raw["care"][name]["ratios"])
+    for i, (name, one) in enumerate(raw["treatments"].items()):
+        stops = one["stops"]
+        yield Process(f"stop of {name}", "stop", i, stops["rate"] / 1000, ratios=stops.get("ratios", {}))
 
 
-def _orders(build: _RowBuilder, raw: dict[str, Table]) -> Rows:
+def _orders(world: World) -> Iterator[Process]:
     """What is measured and done on an occasion."""
-    for i, (name, one) in enumerate(raw["orders"].items()):
-        needs, never, ratios = one.get("needs", []), one.get("not_with", []), one.get("ratios", {})
-        build.add(name, "order", i, {"all": chance(one["chance"])}, "visit", needs, never, ratios)
+    for i, (name, one) in enumerate(world.raw["orders"].items()):
+        whom = one.get("needs", ()), one.get("not_with", ()), one.get("ratios", {})
+        yield Process(name, "order", i, chance(one["chance"]), "visit", *whom)
         if one.get("per_stay"):
-            build.add(f"{name} in a stay", "order", i, {"all": chance(one["per_stay"])}, "stay", needs, never, ratios)
-    return build.done()
+            yield Process(f"{name} in a stay", "order", i, chance(one["per_stay"]), "stay", *whom)
 
 
-def _decisions(build: _RowBuilder, raw: dict[str, Table], drugs: list[str]) -> Rows:
+def _decisions(world: World) -> Iterator[Process]:
     """What is recognised, rightly or wrongly, and prescribed on an occasion."""
-    places = [name for name, one in raw["conditions"].items() if "sets" not in one]
-    for name, one in raw["conditions"].items():
+    for i, name in enumerate(world.conditions):
+        one, known = world.raw["conditions"][name], f"known_{name}"
         for occasion, how in one.get("found", {}).items():
-            needs, never = [name, *how.get("needs", [])], [f"known_{name}", *how.get("not_with", [])]
-            rate = {"all": chance(how["chance"])}
-            build.add(
-                f"{name} at {occasion}", "known", places.index(name), rate, occasion, needs, never, how.get("ratios")
-            )
+            whom = [name, *how.get("needs", ())], [known, *how.get("not_with", ())], how.get("ratios", {})
+            yield Process(f"{name} at {occasion}", "known", i, chance(how["chance"]), occasion, *whom)
         if "wrongly" in one:
-            rate, never = {"all": one["wrongly"] / 1000}, [name, f"known_{name}"]
-            build.add(f"{name} wrongly", "known", places.index(name), rate, "visit", [], never)
-    for i, name in enumerate(drugs):
-        for j, way in enumerate(raw["treatments"][name]["for"]):
-            rate, never = {"all": chance(way["chance"])}, [name, *way.get("not_with", [])]
-            ratios = way.get("ratios", {}) | {"declines_drugs": _DECLINED}
-            build.add(f"{name} {j}", "start", i, rate, "care", way.get("needs", []), never, ratios)
-    return build.done()
+            yield Process(f"{name} wrongly", "known", i, one["wrongly"] / 1000, "visit", never=[name, known])
+    for i, (name, one) in enumerate(world.raw["treatments"].items()):
+        for j, way in enumerate(one["for"]):
+            never, ratios = [name, *way.get("not_with", ())], way.get("ratios", {}) | {"declines_drugs": _DECLINED}
+            yield Process(f"{name} {j}", "start", i, chance(way["chance"]), "care", way.get("needs", ()), never, ratios)
 
 
-def _per_year(one: dict) -> dict:
-    return {sex: np.asarray(one[sex], float) / 1000 for sex in ("female", "male")}
+def _per_year(one: Mapping[str, list[float]]) -> Floats:
+    return np.array([one[sex] for sex in SEXES]) / 1000
 
 
-def _by_age(of_states: list[dict], names: list[str], corrections: Table) -> Floats:
-    ages = np.arange(OLDEST)
-    table = np.empty((len(names), OLDEST, 2), np.float32)
-    for i, (name, one) in enumerate(zip(names, of_states, strict=True)):
-        for sex, column in enumerate(("female", "male")):
-            added = corrections.get(name, {}).get(column, [0.0] * len(STATE_AGES))
-            table[i, :, sex] = np.interp(ages, STATE_AGES, np.asarray(one[column]) + added)
-    return table
+def _base(one: Process, corrections: Tables) -> Floats:
+    # Causes of death are corrected together, and all ways into a drug.
+    name = {"death": "death", "start": f"start of {one.name.rpartition(' ')[0]}"}.get(one.what, one.name)
+    added = [corrections.get(name, {}).get(sex, [0.0] * len(RATE_AGES)) for sex in SEXES]
+    rates = np.maximum(np.broadcast_to(np.asarray(one.rate), (2, len(RATE_AGES))), 1e-12)
+    base = [np.interp(np.arange(OLDEST), RATE_AGES, of_sex) for of_sex in np.log(rates) + added]
+    return np.stack(base, axis=1).astype(np.float32).reshape(-1) + np.float32(_NEVER * len(one.needs))
 
 
-def _interpolate_sd(sd: float | list[float]) -> Floats:
-    values = np.broadcast_to(np.asarray(sd, float), (len(STATE_AGES),))
-    return np.repeat(np.interp(np.arange(OLDEST), STATE_AGES, values)[:, None], 2, axis=1).astype(np.float32)
+def _by_age(knots: npt.ArrayLike, corrections: dict[str, list[float]]) -> Floats:
+    """(A, 2) from (2, STATE_AGES), straight between."""
+    values = np.asarray(knots) + [corrections.get(sex, [0.0] * len(STATE_AGES)) for sex in SEXES]
+    return np.stack([np.interp(np.arange(OLDEST), STATE_AGES, one) for one in values], axis=1).astype(np.float32)
 
 
-def _column(of_states: list[dict], name: str, default: float = 0.0) -> Floats:
-    return np.array([one.get(name, default) for one in of_states], np.float32)
-
-
-def _scaling(one: dict, place: dict[str, int]) -> tuple[int, float, float, float, float, int]:
-    state = place[one["of"]]
-    if "per" in one:
-        return state, one["from"], one["per"], one["low"], one["high"], 0
-    return (state, one["at_least"], 1, 0, 1, 1) if "at_least" in one else (state, one["at_most"], 1, 0, 1, -1)
-
-
-def _correlation_root(pairs: Table, place: dict[str, int]) -> Floats:
+def _correlation_root(pairs: Tables, states: list[str]) -> Floats:
     """The Cholesky root of the correlations, moved to the nearest matrix that has one."""
-    matrix = np.eye(len(place))
+    matrix = np.eye(len(states))
     for one, others in pairs.items():
         for other, value in others.items():
-            matrix[place[one], place[other]] = matrix[place[other], place[one]] = value
+            at = states.index(one), states.index(other)
+            matrix[at] = matrix[at[::-1]] = value
     values, vectors = np.linalg.eigh(matrix)
     matrix = (vectors * np.maximum(values, 1e-3)) @ vectors.T
     scale = np.sqrt(np.diag(matrix))
