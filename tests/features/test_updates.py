@@ -133,7 +133,11 @@ def split(source: Path) -> None:
 
 def reverse(source: Path) -> None:
     for path in source.iterdir():
-        path.write_bytes(b"".join(reversed(path.read_bytes().splitlines(keepends=True))))
+        reverse_lines(path)
+
+
+def reverse_lines(path: Path) -> None:
+    path.write_bytes(b"".join(reversed(path.read_bytes().splitlines(keepends=True))))
 
 
 def pack(source: Path) -> None:
@@ -275,6 +279,29 @@ def test_files_that_change_places_may_change_which_version_holds(tmp_path, home)
     result = ingest(place, home, SETTINGS)
     assert (result.resumed, result.subjects_rebuilt) == (False, 1)
     assert weights(home) == {subject("a"): [70]}
+
+
+def test_lines_that_change_places_may_change_which_version_holds(tmp_path, home):
+    """They say the same in another order, which says something where versions do not tell."""
+    place = tmp_path / "place"
+    an_export(place, patient("a"), visit("v", "a"), weight("w", "a", 70), weight("w", "a", 71))
+    ingest(place, home, SETTINGS)
+    assert weights(home) == {subject("a"): [71]}
+    reverse_lines(place / "Observation.ndjson")
+    assert not ingest(place, home, SETTINGS).resumed
+    assert weights(home) == {subject("a"): [70]}
+
+
+def test_a_patient_of_whom_nothing_could_be_read_is_known_all_the_same(tmp_path, home):
+    """As when all is read at once: the id is there, so the events have somebody."""
+    place = tmp_path / "place"
+    an_export(place / "0001-full", patient("b"), visit("v-b", "b"), weight("w", "a", 70))
+    assert ingest(place, home, SETTINGS).subjects == 1
+    an_export(place / "0002-since", patient("a", birth="never"))
+    fresh = Home(tmp_path / "fresh")
+    results = [ingest(place, one, SETTINGS) for one in (home, fresh)]
+    assert results[0].subjects == results[1].subjects == 2
+    assert weights(home) == weights(fresh) == {subject("a"): [70]}
 
 
 def test_a_deletion_that_changes_places_may_spare_what_comes_after_it(tmp_path, home):
