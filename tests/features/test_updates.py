@@ -133,7 +133,11 @@ def split(source: Path) -> None:
 
 def reverse(source: Path) -> None:
     for path in source.iterdir():
-        path.write_bytes(b"".join(reversed(path.read_bytes().splitlines(keepends=True))))
+        reverse_lines(path)
+
+
+def reverse_lines(path: Path) -> None:
+    path.write_bytes(b"".join(reversed(path.read_bytes().splitlines(keepends=True))))
 
 
 def pack(source: Path) -> None:
@@ -261,6 +265,55 @@ def test_records_that_name_their_patient_by_an_identifier_follow_it(tmp_path, ho
     an_export(place / "0004-since", deleted=("Patient/b",))
     assert ingest(place, home, SETTINGS).records_quarantined == 2
     assert weights(home) == {}
+
+
+def test_files_that_change_places_may_change_which_version_holds(tmp_path, home):
+    """The same texts under other names, so nothing is read; but of versions that do not tell, the last one holds."""
+    place = tmp_path / "place"
+    an_export(place, patient("a"), visit("v", "a"))
+    for name, kg in (("first", 70), ("second", 71)):
+        (place / f"{name}.ndjson").write_text(json.dumps(weight("w", "a", kg)) + "\n")
+    ingest(place, home, SETTINGS)
+    assert weights(home) == {subject("a"): [71]}
+    (place / "first.ndjson").rename(place / "third.ndjson")
+    result = ingest(place, home, SETTINGS)
+    assert (result.resumed, result.subjects_rebuilt) == (False, 1)
+    assert weights(home) == {subject("a"): [70]}
+
+
+def test_lines_that_change_places_may_change_which_version_holds(tmp_path, home):
+    """They say the same in another order, which says something where versions do not tell."""
+    place = tmp_path / "place"
+    an_export(place, patient("a"), visit("v", "a"), weight("w", "a", 70), weight("w", "a", 71))
+    ingest(place, home, SETTINGS)
+    assert weights(home) == {subject("a"): [71]}
+    reverse_lines(place / "Observation.ndjson")
+    assert not ingest(place, home, SETTINGS).resumed
+    assert weights(home) == {subject("a"): [70]}
+
+
+def test_a_patient_of_whom_nothing_could_be_read_is_known_all_the_same(tmp_path, home):
+    """As when all is read at once: the id is there, so the events have somebody."""
+    place = tmp_path / "place"
+    an_export(place / "0001-full", patient("b"), visit("v-b", "b"), weight("w", "a", 70))
+    assert ingest(place, home, SETTINGS).subjects == 1
+    an_export(place / "0002-since", patient("a", birth="never"))
+    fresh = Home(tmp_path / "fresh")
+    results = [ingest(place, one, SETTINGS) for one in (home, fresh)]
+    assert results[0].subjects == results[1].subjects == 2
+    assert weights(home) == weights(fresh) == {subject("a"): [70]}
+
+
+def test_a_deletion_that_changes_places_may_spare_what_comes_after_it(tmp_path, home):
+    place = tmp_path / "place"
+    an_export(place / "0001-full", patient("a"), visit("v", "a"))
+    an_export(place / "0002-since", weight("w", "a", 70))
+    an_export(place / "0003-since", deleted=("Observation/w", "Patient/a"))
+    an_export(place / "0004-since", patient("b"), visit("v-b", "b"))
+    assert ingest(place, home, SETTINGS).subjects == 1
+    (place / "0003-since").rename(place / "0000-since")
+    assert ingest(place, home, SETTINGS).subjects == 2
+    assert weights(home) == {subject("a"): [70]}
 
 
 def test_a_setting_that_everybody_depends_on_makes_all_anew_without_reading(source, home, monkeypatch):
