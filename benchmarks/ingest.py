@@ -1,11 +1,11 @@
 """How fast are records read? Against fhir.resources' validation and a bare orjson loop, on the same files in one run.
 
-    python -m benchmarks.ingest --from DIR [--json] [--repeat N] [--rounds N]
+    python -m benchmarks.ingest --from DIR [--json] [--repeat N] [--rounds N] [--increment]
 
 Times the whole ingest, from files to the sorted dataset and the encrypted vault, the start of its processes included;
 the best of some rounds, because a round can only be slowed by what else the machine does. `--repeat` reads the records
 N times over as records of other patients, so that the figures of a small folder are not those of starting processes,
-and memory can be watched as patients grow.
+and memory can be watched as patients grow. `--increment` times second readings instead: see benchmarks/increment.py.
 """
 
 import argparse
@@ -22,8 +22,9 @@ from pathlib import Path
 
 import orjson
 
+from benchmarks.increment import measure_increment
 from features.home import Home
-from features.ingest import ingest
+from features.ingest import IngestResult, ingest
 from features.records.reading import find_files, raw_text
 from features.settings import RecordSettings, StudySettings
 
@@ -40,6 +41,7 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=1, help="read the records this many times over")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of which the best counts")
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="processes that read")
+    parser.add_argument("--increment", action="store_true", help="time second readings, of an increment and others")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="sequela-benchmark-") as folder:
         key = Path(folder) / "key"
@@ -47,7 +49,15 @@ def main() -> None:
         key.chmod(0o600)
         os.environ["SEQUELA_KEY_FILE"] = str(key)
         source = options.source if options.repeat == 1 else _repeated(options.source, options.repeat, Path(folder))
-        figures = measure(source, Path(folder), options.rounds, options.processes)
+        if options.increment:
+            figures = measure_increment(
+                _all_resources(source),
+                Path(folder),
+                options.rounds,
+                lambda place, home: _in_a_process_of_its_own(place, home, options.processes)[:2],
+            )
+        else:
+            figures = measure(source, Path(folder), options.rounds, options.processes)
     if not options.json:
         for name, value in figures.items():
             print(f"{name:24} {value:>14,.1f}" if isinstance(value, float) else f"{name:24} {value:>14,}")
@@ -62,7 +72,8 @@ def measure(source: Path, folder: Path, rounds: int, processes: int) -> dict[str
     orjson_seconds = []
     for number in range(rounds):  # by turns, so that a slow moment of the machine meets both
         home = folder / f"home-{number}"
-        took, records, peak = _in_a_process_of_its_own(source, home, processes)
+        took, result, peak = _in_a_process_of_its_own(source, home, processes)
+        records = result.records_in
         seconds.append(took)
         peak_mb.append(peak)
         started = time.perf_counter()
@@ -85,8 +96,8 @@ def measure(source: Path, folder: Path, rounds: int, processes: int) -> dict[str
     }
 
 
-def _in_a_process_of_its_own(source: Path, home: Path, processes: int) -> tuple[float, int, float]:
-    """Seconds, records, and the peak of memory resident in the process and its children together, MB."""
+def _in_a_process_of_its_own(source: Path, home: Path, processes: int) -> tuple[float, IngestResult, float]:
+    """Seconds, what was found, and the peak of memory resident in the process and its children together, MB."""
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     child = context.Process(target=_ingest_and_tell, args=(source, home, processes, sender))
@@ -95,15 +106,15 @@ def _in_a_process_of_its_own(source: Path, home: Path, processes: int) -> tuple[
     peak = 0.0
     while not receiver.poll(0.1):
         peak = max(peak, _resident_mb(child.pid or 0))
-    took, records = receiver.recv()
+    took, result = receiver.recv()
     child.join()
-    return took, records, peak
+    return took, result, peak
 
 
 def _ingest_and_tell(source: Path, home: Path, processes: int, sender: multiprocessing.connection.Connection) -> None:
     started = time.perf_counter()
     result = ingest(source, Home(home), _SETTINGS, processes)
-    sender.send((time.perf_counter() - started, result.records_in))
+    sender.send((time.perf_counter() - started, result))
 
 
 def _resident_mb(pid: int) -> float:
@@ -135,20 +146,24 @@ def _resources(document: dict) -> list[dict]:
     return [document]
 
 
+def _all_resources(source: Path) -> Iterator[dict]:
+    for text in _documents(source):
+        yield from _resources(orjson.loads(text))
+
+
 def _parsed_and_picked(source: Path) -> Iterator[tuple]:
     """The least that any reader does: parse, and take type, id, patient, code, date and value."""
-    for text in _documents(source):
-        for record in _resources(orjson.loads(text)):
-            coding = ((record.get("code") or {}).get("coding") or [{}])[0]
-            yield (
-                record["resourceType"],
-                record.get("id"),
-                (record.get("subject") or record.get("patient") or {}).get("reference"),
-                coding.get("system"),
-                coding.get("code"),
-                record.get("effectiveDateTime") or record.get("onsetDateTime") or record.get("period"),
-                (record.get("valueQuantity") or {}).get("value"),
-            )
+    for record in _all_resources(source):
+        coding = ((record.get("code") or {}).get("coding") or [{}])[0]
+        yield (
+            record["resourceType"],
+            record.get("id"),
+            (record.get("subject") or record.get("patient") or {}).get("reference"),
+            coding.get("system"),
+            coding.get("code"),
+            record.get("effectiveDateTime") or record.get("onsetDateTime") or record.get("period"),
+            (record.get("valueQuantity") or {}).get("value"),
+        )
 
 
 def _validated_per_second(source: Path) -> float:
@@ -156,7 +171,7 @@ def _validated_per_second(source: Path) -> float:
     from fhir.resources.R4B import get_fhir_model_class
     from pydantic import ValidationError
 
-    records = [record for text in _documents(source) for record in _resources(orjson.loads(text))]
+    records = list(_all_resources(source))
     sample = records[:: max(1, len(records) // _RECORDS_TO_VALIDATE)]
     models: dict[str, Callable] = {
         kind: get_fhir_model_class(kind).model_validate for kind in {record["resourceType"] for record in sample}

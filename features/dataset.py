@@ -9,14 +9,14 @@ from pathlib import Path
 
 import polars as pl
 
+from features.buckets import write_bucket
 from features.codes import groups_of_codes
 from features.privacy.keys import Key
-from features.privacy.pseudonyms import draw_split
 from features.processes import Spread
-from features.settings import SplitSettings
-from features.shards import write_bucket
+from features.stored_rows import Rooms
 from features.tables import Codes, SubjectSplits, checked
 from features.timelines import MEDS_TYPES, Surroundings
+from features.touched import Change
 
 STATE = Path("metadata") / "sequela.json"
 
@@ -26,47 +26,49 @@ _FEWEST_SUBJECTS_OF_WORDING = 2
 
 @dataclass(frozen=True)
 class Account:
-    """What was written: how the records of the timelines fared, and the tables about all of them."""
+    """What was written: how the records of the timelines fared, and the tables about all of them.
+
+    rebuilt: how many patients' timelines were made anew. shards: how many files there are. is_tied, erased: see
+    features.ledger.
+    """
 
     outcomes: pl.DataFrame
     codes: pl.DataFrame
     splits: pl.DataFrame
     findings: dict[str, int]
     events: int
+    rebuilt: int
+    shards: int
     digest: str
+    is_tied: bool
+    erased: pl.DataFrame
 
 
-def write_dataset(
-    workroom: Path, around: Surroundings, shares: SplitSettings, key: Key, buckets: int, spread: Spread
-) -> Account:
-    """Sort each bucket into the dataset's files, one a split; a subject lies in one file."""
-    patients = around.patients.join(_splits(around.patients, shares, key), on="subject_id")
+def write_dataset(key: Key, rooms: Rooms, around: Surroundings, change: Change, spread: Spread) -> Account:
+    """Bring each bucket up to date in the dataset's files, one a split; a subject lies in one file."""
     pieces = []
-    for folder in sorted((workroom / "rows").iterdir()):
-        own = patients.filter(pl.col("subject_id") % buckets == int(folder.name))
-        pieces.append((folder, workroom / "meds" / "data", replace(around, patients=own)))
-    written = sorted(spread(write_bucket, pieces, "sorting timelines", "bucket"), key=lambda bucket: bucket.number)
-    members = pl.concat([bucket.subjects for bucket in written]).join(patients, on="subject_id")
+    for bucket in range(rooms.buckets):
+        own = around.patients.filter(pl.col("subject_id") % rooms.buckets == bucket)
+        pieces.append((bucket, key, rooms, replace(around, patients=own), change))
+    written = sorted(spread(write_bucket, pieces, "sorting timelines", "bucket"), key=lambda one: one.bucket)
+    members = pl.concat([one.subjects for one in written]).join(around.patients, on="subject_id")
     findings: Counter[str] = Counter()
-    for bucket in written:
-        findings.update(bucket.findings)
+    for one in written:
+        findings.update(one.findings)
     return Account(
-        outcomes=pl.concat([bucket.outcomes for bucket in written])
+        outcomes=pl.concat([one.outcomes for one in written])
         .group_by("kind", "outcome", "reason")
         .agg(pl.col("records").sum()),
-        codes=_codes(pl.concat([bucket.counts for bucket in written]), pl.concat([one.wordings for one in written])),
+        codes=_codes(pl.concat([one.counts for one in written]), pl.concat([one.wordings for one in written])),
         splits=checked(members.select("subject_id", "split").sort("subject_id"), SubjectSplits),
         findings=dict(findings),
-        events=sum(bucket.events for bucket in written),
-        digest=hashlib.sha256("".join(one for bucket in written for one in bucket.digests).encode()).hexdigest()[:16],
+        events=sum(one.events for one in written),
+        rebuilt=sum(one.rebuilt for one in written),
+        shards=sum(len(one.digests) for one in written),
+        digest=hashlib.sha256("".join(one for parts in written for one in parts.digests).encode()).hexdigest()[:16],
+        is_tied=any(one.is_tied for one in written),
+        erased=pl.concat([one.erased for one in written]).unique(),
     )
-
-
-def _splits(patients: pl.DataFrame, shares: SplitSettings, key: Key) -> pl.DataFrame:
-    drawn = [
-        draw_split(key.splits, subject, shares.train, shares.tuning) for subject in patients["subject_id"].to_list()
-    ]
-    return patients.select("subject_id", split=pl.Series(drawn, dtype=pl.String))
 
 
 def _codes(counts: pl.DataFrame, wordings: pl.DataFrame) -> pl.DataFrame:

@@ -77,6 +77,12 @@ def workers(count: int) -> Iterator[Spread]:
             child.communicate()
 
 
+def alone(function: Callable[..., Result], pieces: Sequence[tuple], description: str, unit: str) -> Iterator[Result]:
+    """Work on the pieces here, one after the other, like what `workers` gives."""
+    for piece in tqdm(pieces, desc=description, unit=unit, disable=None):
+        yield function(*piece)
+
+
 def _start() -> subprocess.Popen[bytes]:
     # As many processes as cores: more threads than one each would only queue.
     environment = {**os.environ, "POLARS_MAX_THREADS": "1"}

@@ -26,6 +26,8 @@ HANDLING: dict[str, tuple[str, str]] = {
     "visit_named_by_identifier": ("events", "Visit left out: only the source's server could resolve the name."),
     "dates_taken_from_visit": ("events", "Happened at the visit's start, known at its end."),
     "known_before_it_happened": ("events", "Known when it happened."),
+    "deletions": ("records", "The resources they name are taken out; of a patient, everything."),
+    "deletions_not_understood": ("records", "Left alone: they do not name a resource by its type and id."),
     "visits_of_absurd_length": ("records", "Their start is kept, their end is not believed."),
     "ends_before_start": ("records", "Their start is kept, their end is not believed."),
 }

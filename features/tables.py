@@ -37,6 +37,18 @@ class Events(dy.Schema):
     record_id = dy.Int64(description="Pseudonym of the source resource; the vault leads back.")
 
 
+class Superseded(Events):
+    """Events that held once: their record was replaced, withdrawn, or is read otherwise since another came.
+
+    What was known on a past day is what of Events and of these has known_time <= day < known_until.
+    """
+
+    known_until = dy.Datetime(
+        time_unit="us",
+        description="When what replaced it stood in the record, as far as can be told; never before known_time.",
+    )
+
+
 class SubjectSplits(dy.Schema):
     """Which part of the study each patient belongs to, drawn by keyed hash."""
 

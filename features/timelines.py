@@ -1,22 +1,24 @@
 """From rows in any order to patients' timelines: one subject in one place, in order, each fact once.
 
-Works on one bucket of subjects at a time, so memory depends on a bucket, not on the population.
+Works on some subjects at a time, so memory depends on them and not on the population; no one's timeline depends on who
+the others are.
 """
 
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
 
 from features.meds_codes import BIRTH, DEATH
 from features.privacy.rules import load_rules
-from features.records.events import DISCHARGE_DIAGNOSIS
 from features.records.medicines import MEDICATION
 from features.records.reasons import IN_ERROR
+from features.versions import ROW, newest_versions
+from features.visits import with_dates, with_sites
 
 OLDER_VERSION = "older version or copy of another record"
+DELETED = "deleted at the source"
 NO_PATIENT = "its patient is not among the records"
 NO_DATE = "no date, and no visit to take one from"
 NO_MEDICINE = "refers to a medicine that is not among the records"
@@ -36,6 +38,8 @@ _REASONS = (
     BEFORE_CAPPED_BIRTH,
     SAME_FACT,
 )
+
+_RECORD = ["subject_id", "record_id"]
 
 _OLDEST_YEARS = 90
 # The seconds of a shift may carry a newborn's first visit past midnight of the day before.
@@ -62,103 +66,91 @@ MEDS_TYPES = pa.schema(
 class Surroundings:
     """What a bucket must know of the rest: all small, whatever the number of events.
 
-    patients: subject_id, weeks_us, cap_days. sites: alias, site_id. medications: placeholder, medicine.
+    patients: subject_id, weeks_us, seconds_us, cap_days, split. sites: alias, site_id. medications: placeholder,
+    medicine. places, deletions, contested: see features.versions.newest_versions. exports: records.exports.EXPORTS.
+    known_to: the last true moment (microseconds) that the source knows of.
     """
 
     patients: pl.DataFrame
     sites: pl.DataFrame
     medications: pl.DataFrame
+    places: pl.DataFrame
+    deletions: pl.DataFrame
+    contested: pl.DataFrame
+    exports: pl.DataFrame
+    known_to: int
     data_end: date
     longest_visit_days: int
     longest_stay_days: int
 
 
 @dataclass(frozen=True)
-class Bucket:
-    """A bucket's timelines and the account of its records.
+class Timelines:
+    """Some patients' timelines and the account of their records, patient by patient.
 
-    events: the columns of MEDS_TYPES, sorted. outcomes: kind, outcome, reason, records. wordings: code, wording,
-    events, subjects. findings: counts for the data profile.
+    events: the columns of MEDS_TYPES, sorted. current: the row of each record that holds. outcomes: subject_id, kind,
+    outcome, reason, records. wordings: subject_id, code, wording, events. findings: subject_id, finding, count, for the
+    data profile.
     """
 
     events: pl.DataFrame
+    current: pl.DataFrame
     outcomes: pl.DataFrame
     wordings: pl.DataFrame
-    findings: dict[str, int]
+    findings: pl.DataFrame
 
 
-def build_bucket(folder: Path, around: Surroundings) -> Bucket:
-    """Make the timelines of the subjects whose rows lie in `folder` (written by `features.records.landing`)."""
-    records = pl.read_ipc(f"{folder}/*.records.arrow")
-    events = pl.read_ipc(f"{folder}/*.events.arrow")
-
-    current, retired = _newest_versions(records)
-    events = events.join(current, on=["record_id", "file", "position"], how="semi")
+def build_timelines(records: pl.DataFrame, events: pl.DataFrame, around: Surroundings) -> Timelines:
+    """Make the timelines of the patients whose rows (records.frames.frames_of) these are, each from its own alone."""
+    versions = newest_versions(records, around.places, around.deletions, around.contested)
+    if versions.current.height < records.height:
+        events = events.join(versions.current, on=ROW, how="semi")
+    retired = versions.current.filter("is_retired")
     wordings = (
         events.filter(~pl.col("code").str.starts_with("_"))
-        .group_by("code", "wording")
-        .agg(events=pl.len().cast(pl.Int64), subjects=pl.col("subject_id").n_unique().cast(pl.Int64))
+        .group_by("subject_id", "code", "wording")
+        .agg(events=pl.len().cast(pl.Int64))
     )
-    events = _with_medicines(_with_sites(events, around.sites), around.medications)
-    events, findings = _with_dates(events, around)
+    events = _with_medicines(with_sites(events, around.sites), around.medications)
+    events, findings = with_dates(events, around.longest_visit_days, around.longest_stay_days)
     events = _with_reasons(events, around)
     kept, repeated = _each_fact_once(events.filter(pl.col("reason").is_null()))
     lost = (
         pl.concat(
             [
-                events.filter(pl.col("reason").is_not_null()).select("record_id", "reason"),
-                repeated.select("record_id", reason=pl.lit(SAME_FACT)),
+                events.filter(pl.col("reason").is_not_null()).select(*_RECORD, "reason"),
+                repeated.select(*_RECORD, reason=pl.lit(SAME_FACT)),
             ]
         )
         .with_columns(
             rank=pl.col("reason").replace_strict({r: i for i, r in enumerate(_REASONS)}, return_dtype=pl.Int8)
         )
-        .group_by("record_id")
+        .group_by(_RECORD)
         .agg(pl.col("reason").sort_by("rank").first())
-        .join(kept, on="record_id", how="anti")
+        .join(kept, on=_RECORD, how="anti")
     )
     outcomes = pl.concat(
         [
-            current.join(retired, on="record_id", how="anti")
-            .join(lost, on="record_id", how="left")
-            .select("kind", "reason"),
-            records.join(current, on=["record_id", "file", "position"], how="anti").select(
-                "kind", reason=pl.lit(OLDER_VERSION)
-            ),
-            retired.select("kind", reason=pl.lit(IN_ERROR)),
+            versions.current.filter(~pl.col("is_retired"))
+            .join(lost, on=_RECORD, how="left")
+            .select("subject_id", "kind", "reason"),
+            versions.older.select("subject_id", "kind", reason=pl.lit(OLDER_VERSION)),
+            versions.withdrawn.select("subject_id", "kind", reason=pl.lit(DELETED)),
+            retired.select("subject_id", "kind", reason=pl.lit(IN_ERROR)),
         ]
     )
     outcomes = (
-        outcomes.with_columns(
+        outcomes.group_by("subject_id", "kind", "reason")
+        .agg(records=pl.len().cast(pl.Int64))
+        .select(
+            "subject_id",
+            "kind",
             outcome=pl.when(pl.col("reason").is_null()).then(pl.lit("used")).otherwise(pl.lit("ignored")),
             reason=pl.col("reason").fill_null(""),
+            records="records",
         )
-        .group_by("kind", "outcome", "reason")
-        .agg(records=pl.len().cast(pl.Int64))
     )
-    return Bucket(kept, outcomes, wordings, findings)
-
-
-def _newest_versions(records: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The newest version of each record, and those of them that withdraw it."""
-    newest = (
-        records.sort("record_id", "version_time", "version_number", "file", "position")
-        .unique("record_id", keep="last", maintain_order=True)
-        .select("record_id", "subject_id", "file", "position", "kind", "is_retired")
-    )
-    return newest, newest.filter("is_retired")
-
-
-def _with_sites(events: pl.DataFrame, sites: pl.DataFrame) -> pl.DataFrame:
-    """Give every event the site of its visit; sites named by an identifier get the organisation's pseudonym."""
-    visits = (
-        events.filter(pl.col("site_id").is_not_null() & pl.col("encounter_id").is_not_null())
-        .select("encounter_id", alias="site_id")
-        .unique("encounter_id", keep="first", maintain_order=True)
-        .join(sites, on="alias", how="left")
-        .select("encounter_id", site_id=pl.coalesce("site_id", "alias"))
-    )
-    return events.drop("site_id").join(visits, on="encounter_id", how="left")
+    return Timelines(kept, versions.current, outcomes, wordings, findings)
 
 
 def _with_medicines(events: pl.DataFrame, medications: pl.DataFrame) -> pl.DataFrame:
@@ -182,77 +174,16 @@ def _with_medicines(events: pl.DataFrame, medications: pl.DataFrame) -> pl.DataF
     )
 
 
-def _with_dates(events: pl.DataFrame, around: Surroundings) -> tuple[pl.DataFrame, dict[str, int]]:
-    """Take missing dates from the visit, put known_time right, and drop ends of visits that nobody believes."""
-    is_start = pl.col("code").str.starts_with("ENCOUNTER//") & pl.col("code").str.ends_with("//start")
-    is_end = pl.col("code").str.starts_with("ENCOUNTER//") & pl.col("code").str.ends_with("//end")
-    visits = (
-        events.filter(is_start | is_end)
-        .group_by("encounter_id")
-        .agg(
-            visit_start=pl.col("time").filter(is_start).min(),
-            visit_end=pl.col("time").filter(is_end).max(),
-            is_stay=pl.col("code").str.contains("//IMP//").any(),
-        )
-        .with_columns(
-            is_absurd=pl.col("visit_end") - pl.col("visit_start")
-            > pl.when("is_stay")
-            .then(timedelta(days=around.longest_stay_days))
-            .otherwise(timedelta(days=around.longest_visit_days)),
-            is_backwards=pl.col("visit_end") < pl.col("visit_start"),
-        )
-        .with_columns(has_no_end=(pl.col("is_absurd") | pl.col("is_backwards")).fill_null(value=False))
-        .with_columns(visit_end=pl.when(~pl.col("has_no_end")).then("visit_end"))
-    )
-    unbelieved = visits.filter("has_no_end").select("encounter_id")
-    discharge_diagnoses = (
-        events.filter(pl.col("code").str.starts_with(DISCHARGE_DIAGNOSIS))
-        .join(unbelieved, on="encounter_id", how="anti")
-        .select(
-            record_id=pl.col("code").str.strip_prefix(DISCHARGE_DIAGNOSIS).cast(pl.Int64),
-            discharged="known_time",
-        )
-        .group_by("record_id")
-        .agg(pl.col("discharged").min())
-    )
-    events = (
-        events.filter(~pl.col("code").str.starts_with(DISCHARGE_DIAGNOSIS))
-        .join(visits, on="encounter_id", how="left")
-        .join(discharge_diagnoses, on="record_id", how="left")
-    )
-    is_static = pl.col("code").str.contains("^(?:SEX|RACE|ETHNICITY)//")
-    is_unbelieved_end = pl.col("has_no_end").fill_null(value=False) & (
-        is_end | pl.col("code").str.starts_with("DISCHARGE//")
-    )
-    findings = {
-        "dates_taken_from_visit": events.select(
-            (pl.col("time").is_null() & pl.col("visit_start").is_not_null() & ~is_static).sum()
-        ).item(),
-        "visits_of_absurd_length": visits["is_absurd"].sum(),
-        "ends_before_start": visits["is_backwards"].sum(),
-        "known_before_it_happened": events.select((pl.col("known_time") < pl.col("time")).sum()).item(),
-    }
-    events = (
-        events.filter(~is_unbelieved_end)
-        .with_columns(
-            time=pl.when(is_static).then(None).otherwise(pl.coalesce("time", "visit_start")),
-            # What has no date of recording was in the record when the visit ended, at the latest.
-            known_time=pl.coalesce("known_time", "visit_end", "time", "visit_start"),
-        )
-        .with_columns(
-            known_time=pl.when(is_static).then(None).otherwise(pl.max_horizontal("known_time", "time", "discharged"))
-        )
-        .drop("visit_start", "visit_end", "is_stay", "is_absurd", "is_backwards", "has_no_end", "discharged")
-    )
-    return events, {name: int(count) for name, count in findings.items() if count}
+def oldest_birth(data_end: date) -> datetime:
+    """The true moment before which a birth is moved up, in a source that ends on `data_end`."""
+    return datetime(data_end.year - _OLDEST_YEARS, data_end.month, 1)
 
 
 def _with_reasons(events: pl.DataFrame, around: Surroundings) -> pl.DataFrame:
     """Add `reason`: why an event cannot stay; null for those that can. Caps births of people over 89."""
     # The limit depends on the source's end alone, never on when a person died: an age capped at each person's own last
     # day would end at 90 for everybody, and so tell the days left to live.
-    oldest_birth = datetime(around.data_end.year - _OLDEST_YEARS, around.data_end.month, 1)
-    limit = oldest_birth + pl.duration(microseconds="weeks_us")
+    limit = oldest_birth(around.data_end) + pl.duration(microseconds="weeks_us")
     people = (
         around.patients.join(events.select("subject_id").unique(), on="subject_id", how="semi")
         .join(_first_time(events, BIRTH, "born"), on="subject_id", how="left")
@@ -261,15 +192,16 @@ def _with_reasons(events: pl.DataFrame, around: Surroundings) -> pl.DataFrame:
             capped=pl.when(pl.col("born") < limit).then(limit + pl.duration(days="cap_days")).otherwise("born"),
             is_known=pl.lit(value=True),
         )
-        .drop("weeks_us", "cap_days")
+        .drop("weeks_us", "seconds_us", "cap_days", "split")
     )
     is_static = pl.col("time").is_null() & pl.col("code").str.contains("^(?:SEX|RACE|ETHNICITY)//")
     is_birth = pl.col("code") == BIRTH
-    death_records = list(load_rules().death_records)
-    is_death_code = pl.col("code").is_in([*death_records, *(f"ENCOUNTER_TYPE//{code}" for code in death_records)])
-    is_death_record = pl.col("record_id").is_in(events.filter(is_death_code)["record_id"].unique().implode())
+    codes = list(load_rules().death_records)
+    is_death_code = pl.col("code").is_in([*codes, *(f"ENCOUNTER_TYPE//{code}" for code in codes)])
+    death_records = events.filter(is_death_code).select(*_RECORD, is_death_record=True).unique()
     events = (
         events.join(people, on="subject_id", how="left")
+        .join(death_records, on=_RECORD, how="left")
         .with_columns(time=pl.when(is_birth).then("capped").otherwise("time"))
         .with_columns(
             reason=pl.when(pl.col("is_known").is_null())
@@ -280,7 +212,7 @@ def _with_reasons(events: pl.DataFrame, around: Surroundings) -> pl.DataFrame:
             .then(None)
             .when(pl.col("time").is_null())
             .then(pl.lit(NO_DATE))
-            .when(is_death_record)
+            .when("is_death_record")
             .then(pl.lit(DEATH_RECORD))
             .when(pl.col("time") > pl.col("died"))
             .then(pl.lit(AFTER_DEATH))
@@ -294,7 +226,7 @@ def _with_reasons(events: pl.DataFrame, around: Surroundings) -> pl.DataFrame:
             known_time=pl.when(is_birth).then("capped").otherwise(pl.max_horizontal("known_time", "time")),
         )
         .with_columns(known_time=pl.when(is_static).then(None).otherwise(pl.max_horizontal("known_time", "time")))
-        .drop("born", "died", "capped", "is_known")
+        .drop("born", "died", "capped", "is_known", "is_death_record")
     )
     return events
 

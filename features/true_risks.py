@@ -37,7 +37,7 @@ def true_risks(
 
     `patients` and `seed` are those of the simulation; `shifts`: subject_id, shift_us (true + shift = shifted).
     """
-    pieces = [
+    pieces: list[tuple[int, int, int, int, int, tuple[str, ...]]] = [
         (seed, block, min(BLOCK, patients - block * BLOCK), each, copies, ()) for block in range(-(-patients // BLOCK))
     ]
     if treatments:

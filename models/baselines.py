@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_limits
 
 Matrix = NDArray[np.floating]
 
 FARTHEST_SCALED = 5.0
+ROWS_AT_ONCE = 10_000
 PENALTY_STRENGTHS = (0.001, 0.01, 0.1)  # scikit-learn's C: smaller is simpler
+THREADS = 1
 BOOSTING = {
     "objective": "binary",
     "metric": "binary_logloss",
@@ -30,11 +32,12 @@ BOOSTING = {
     "lambda_l2": 5.0,
     "deterministic": True,
     "force_row_wise": True,
+    # A second thread costs more in waiting than it saves, above all on a busy machine.
+    "num_threads": THREADS,
     "verbosity": -1,
 }
 MOST_TREES = 400
 TREES_WITHOUT_GAIN = 40
-NUMBERS_FOR_TWO_THREADS = 20_000_000
 
 
 class LinearModel(BaseModel, frozen=True, extra="forbid"):
@@ -64,7 +67,7 @@ def fit_age_sex(
     part = _columns(train, columns, demographic)
     squared = [name for place, name in enumerate(demographic) if len(np.unique(part[:, place])) > 3]
     prepared = _prepare(part, demographic, squared=squared, with_missing_flags=False)
-    return _fitted(prepared, part, train_events, strength=1.0)
+    return _fitted(prepared, part, train_events, (1.0,))[0]
 
 
 def fit_logistic_regression(
@@ -79,14 +82,15 @@ def fit_logistic_regression(
     Shapes: train (N, F), tuning (M, F), NaN where a feature is missing.
     """
     prepared = _prepare(train, columns, squared=[], with_missing_flags=True)
-    fitted = [_fitted(prepared, train, train_events, strength) for strength in PENALTY_STRENGTHS]
+    fitted = _fitted(prepared, train, train_events, PENALTY_STRENGTHS)
     losses = [log_loss(linear_log_odds(model, tuning, columns), tuning_events) for model in fitted]
     return fitted[int(np.argmin(losses))]
 
 
 def linear_log_odds(model: LinearModel, features: Matrix, columns: list[str]) -> NDArray[np.float64]:
     """Log-odds of each row. Shapes: features (N, F) with names `columns` -> (N,)."""
-    return model.intercept + linear_terms(model, features, columns).sum(axis=1)
+    parts = [linear_terms(model, features[rows], columns).sum(axis=1) for rows in _slices(len(features))]
+    return model.intercept + np.concatenate([np.zeros(0), *parts])
 
 
 def linear_terms(model: LinearModel, features: Matrix, columns: list[str]) -> NDArray[np.float64]:
@@ -115,7 +119,7 @@ def fit_lightgbm(
     The same rows in the same order give the same text. Missing features are left to the trees.
     """
     booster = lightgbm.train(
-        BOOSTING | {"seed": seed % 2**31, "num_threads": _threads(train)},
+        BOOSTING | {"seed": seed % 2**31},
         lightgbm.Dataset(train, train_events.astype(np.float32), params={"verbosity": -1}),
         num_boost_round=MOST_TREES,
         valid_sets=[lightgbm.Dataset(tuning, tuning_events.astype(np.float32), params={"verbosity": -1})],
@@ -127,15 +131,13 @@ def fit_lightgbm(
 def lightgbm_log_odds(text: str, features: Matrix) -> NDArray[np.float64]:
     """Log-odds of each row by the saved trees. Shapes: (N, F) -> (N,)."""
     booster = lightgbm.Booster(model_str=text)
-    return np.asarray(booster.predict(features, raw_score=True, num_threads=_threads(features)), dtype=np.float64)
+    return np.asarray(booster.predict(features, raw_score=True, num_threads=THREADS), dtype=np.float64)
 
 
 def lightgbm_terms(text: str, features: Matrix) -> NDArray[np.float64]:
     """What each feature adds to the log-odds (TreeSHAP), the common start left out. Shapes: (N, F) -> (N, F)."""
     booster = lightgbm.Booster(model_str=text)
-    return np.asarray(booster.predict(features, pred_contrib=True, num_threads=_threads(features)), dtype=np.float64)[
-        :, :-1
-    ]
+    return np.asarray(booster.predict(features, pred_contrib=True, num_threads=THREADS), dtype=np.float64)[:, :-1]
 
 
 def log_loss(log_odds: NDArray[np.float64], events: NDArray[np.bool_]) -> float:
@@ -146,14 +148,6 @@ def log_loss(log_odds: NDArray[np.float64], events: NDArray[np.bool_]) -> float:
 def row_log_loss(log_odds: NDArray[np.float64], events: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Negative log-likelihood of each row's yes-or-no outcome. Shapes: (N,), (N,) -> (N,)."""
     return np.asarray(np.logaddexp(0, log_odds) - events * log_odds)
-
-
-def _threads(features: Matrix) -> int:
-    """Threads for LightGBM, by the size of the table alone: sums depend on it, so it must not depend on the machine.
-
-    On small tables a second thread costs far more in waiting than it saves, above all on a busy machine.
-    """
-    return 2 if features.size >= NUMBERS_FOR_TWO_THREADS else 1
 
 
 def _prepare(features: Matrix, names: list[str], squared: list[str], with_missing_flags: bool) -> LinearModel:
@@ -189,19 +183,30 @@ def _design_parts(model: LinearModel, features: Matrix) -> tuple[Matrix, Matrix,
     return scaled, scaled[:, squared] ** 2 - 1, missing[:, flagged].astype(np.float64)
 
 
-def _fitted(prepared: LinearModel, features: Matrix, events: NDArray[np.bool_], strength: float) -> LinearModel:
-    design = np.concatenate(_design_parts(prepared, features), axis=1)
-    solver = LogisticRegression(C=strength, max_iter=500, solver="lbfgs")
+def _fitted(
+    prepared: LinearModel, features: Matrix, events: NDArray[np.bool_], strengths: tuple[float, ...]
+) -> list[LinearModel]:
+    """The model at each penalty strength, simplest first, each fit starting where the one before ended."""
+    width = len(prepared.coefficients)
+    design = np.empty((len(features), width), dtype=np.float32)
+    for rows in _slices(len(features)):
+        design[rows] = np.concatenate(_design_parts(prepared, features[rows]), axis=1)
+    solver = LogisticRegression(max_iter=500, solver="lbfgs", warm_start=True)
+    models = []
     with warnings.catch_warnings(), threadpool_limits(limits=1):
         # The penalty keeps coefficients finite, so stopping a little early only leaves them a little shorter.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        solver.fit(design, events)
-    return prepared.model_copy(
-        update={
-            "coefficients": [float(number) for number in solver.coef_[0]],
-            "intercept": float(solver.intercept_[0]),
-        }
-    )
+        for strength in strengths:
+            solver.set_params(C=strength).fit(design, events)
+            coefficients = [float(number) for number in solver.coef_[0]]
+            found = {"coefficients": coefficients, "intercept": float(solver.intercept_[0])}
+            models.append(prepared.model_copy(update=found))
+    return models
+
+
+def _slices(rows: int) -> list[slice]:
+    """Rows in parts, so that what is worked out on the way stays small."""
+    return [slice(first, first + ROWS_AT_ONCE) for first in range(0, rows, ROWS_AT_ONCE)]
 
 
 def _columns(features: Matrix, columns: list[str], wanted: list[str]) -> Matrix:

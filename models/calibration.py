@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
+from models.discrimination import Resamples
+
 Numbers = NDArray[np.float64]
 
 PRIOR_PRECISION = 0.1
@@ -31,11 +33,16 @@ class Recalibration(BaseModel, frozen=True, extra="forbid"):
     refits: list[tuple[float, float]] = []
 
 
-def fit_recalibration(scores: Numbers, events: NDArray[np.bool_], weights: Numbers | None = None) -> Recalibration:
-    """Fit on tuning rows. Shapes: scores (N,) log-odds, events (N,), weights (B, N) for the refits, or none."""
+def fit_recalibration(scores: Numbers, events: NDArray[np.bool_], resamples: Resamples | None = None) -> Recalibration:
+    """Fit on tuning rows, and again on each of the `resamples`. Shapes: scores (N,) log-odds, events (N,)."""
     intercept, slope = fit_lines(scores, events, np.ones((1, len(scores))))[0]
-    refits = [] if weights is None else fit_lines(scores, events, weights).tolist()
-    return Recalibration(intercept=float(intercept), slope=float(slope), refits=[(line[0], line[1]) for line in refits])
+    refits = []
+    if resamples is not None:
+        size = max(1, NUMBERS_AT_ONCE // max(1, len(scores)))
+        for first in range(0, len(resamples.times), size):
+            weights = resamples.times[first : first + size, resamples.patient]
+            refits += [(line[0], line[1]) for line in fit_lines(scores, events, weights).tolist()]
+    return Recalibration(intercept=float(intercept), slope=float(slope), refits=refits)
 
 
 def fit_lines(scores: Numbers, events: NDArray[np.bool_], weights: Numbers) -> Numbers:
@@ -46,10 +53,10 @@ def fit_lines(scores: Numbers, events: NDArray[np.bool_], weights: Numbers) -> N
     # In standardised scores the prior weighs the same for a model with narrow scores as for one with wide ones.
     centre, spread = float(scores.mean()), float(scores.std()) or 1.0
     standard, own_answer = (scores - centre) / spread, (centre, spread)
-    size = max(1, NUMBERS_AT_ONCE // max(1, len(scores)))
-    parts = [weights[start : start + size] for start in range(0, len(weights), size)]
-    fitted = [newton_lines(standard, events, part, own_answer, PRIOR_PRECISION)[0] for part in parts]
-    level_at_centre, per_spread = np.concatenate(fitted).T
+    all_rows_once = np.ones((1, len(scores)))
+    near, _ = newton_lines(standard, events, all_rows_once, own_answer, PRIOR_PRECISION)
+    fitted, _ = newton_lines(standard, events, weights, own_answer, PRIOR_PRECISION, start=near)
+    level_at_centre, per_spread = fitted.T
     lines = np.stack([level_at_centre - per_spread * centre / spread, per_spread / spread], axis=1)
     turned = lines[:, 1] < 0
     had, all_rows = weights @ events, weights.sum(axis=1)
@@ -63,13 +70,14 @@ def newton_lines(
     weights: Numbers,
     prior: tuple[float, float],
     prior_precision: float,
+    start: Numbers | None = None,
 ) -> tuple[Numbers, NDArray[np.bool_]]:
     """Weighted logistic regression on one number, for many sets of weights at once, by Newton's method.
 
-    `prior` is the start, and what the lines are pulled to with `prior_precision`.
-    Shapes: (N,), (N,), (B, N) -> lines (B, 2), has_converged (B,).
+    `prior` is what the lines are pulled to with `prior_precision`, and where they start unless `start` is given.
+    Shapes: (N,), (N,), (B, N), start (1, 2) -> lines (B, 2), has_converged (B,).
     """
-    lines = np.tile(prior, (len(weights), 1))
+    lines = np.tile(prior if start is None else start[0], (len(weights), 1))
     still = np.ones(len(weights), dtype=bool)
     for _ in range(MOST_STEPS):
         active = weights[still]
@@ -138,7 +146,7 @@ def calibration_in_the_large(risk: Numbers, events: NDArray[np.bool_]) -> float 
 
 def sigmoid(log_odds: Numbers) -> Numbers:
     """Log-odds to chances, without overflow."""
-    return np.asarray(0.5 * (1 + np.tanh(0.5 * log_odds)))
+    return np.asarray(1 / (1 + np.exp(-np.maximum(log_odds, -700))))
 
 
 def logit(risk: Numbers) -> Numbers:

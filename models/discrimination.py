@@ -1,11 +1,12 @@
 """Does the model rank patients with the outcome above those without, and what happens at one threshold?
 
 Intervals come from a bootstrap of patients: whole patients are drawn with replacement, so that many prediction
-times of one patient do not count as many patients. A resample is a row of weights, how often each row was drawn;
-all models of a question share the weights, so differences between models are paired.
+times of one patient do not count as many patients. All models of a question share the draws, so differences between
+models are paired. What a resample says depends on rows only through their patients, so rows are summed by patient
+once, and each resample costs as much as there are patients.
 """
 
-from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,15 +16,27 @@ Numbers = NDArray[np.float64]
 NUMBERS_AT_ONCE = 4_000_000
 
 
-def patient_weights(subjects: NDArray[np.int64], resamples: int, seed: list[int]) -> Numbers:
-    """How often each row is drawn in each resample of patients. Shapes: subjects (N,) -> (resamples, N)."""
+@dataclass(frozen=True)
+class Resamples:
+    """How often each of P patients is drawn in each of B resamples, times (B, P); patient (N,), whose each row is."""
+
+    times: Numbers
+    patient: NDArray[np.int64]
+
+    def sums(self, values: NDArray[np.generic]) -> Numbers:
+        """Sum of the rows' values in each resample. Shapes: (N,) -> (B,)."""
+        return np.asarray(self.times @ np.bincount(self.patient, values, minlength=self.times.shape[1]))
+
+
+def draw_resamples(subjects: NDArray[np.int64], resamples: int, seed: list[int]) -> Resamples:
+    """Draw as many patients as there are, with replacement. Shapes: subjects (N,), the patient of each row."""
     _, patient = np.unique(subjects, return_inverse=True)
     count = int(patient.max()) + 1 if len(patient) else 0
     random = np.random.default_rng(seed)
     drawn = random.integers(0, max(count, 1), size=(resamples, count))
     places = drawn + count * np.arange(resamples)[:, None]
     times = np.bincount(places.ravel(), minlength=resamples * count).reshape(resamples, count)
-    return times[:, patient].astype(np.float64)
+    return Resamples(times.astype(np.float64), patient)
 
 
 def auroc(scores: Numbers, events: NDArray[np.bool_]) -> float:
@@ -36,23 +49,15 @@ def auprc(scores: Numbers, events: NDArray[np.bool_]) -> float:
     return float(average_precision_score(events, scores))
 
 
-def resampled_auroc(scores: Numbers, events: NDArray[np.bool_], weights: Numbers) -> Numbers:
-    """AUROC of each resample; NaN where it drew only one kind of outcome. Shapes: (N,), (N,), (B, N) -> (B,).
+def resampled_auroc(scores: Numbers, events: NDArray[np.bool_], resamples: Resamples) -> Numbers:
+    """AUROC of each resample; NaN where it drew only one kind of outcome. Shapes: (N,), (N,) -> (B,).
 
-    The weighted chance that a row with the outcome scores above one without, ties counting half.
+    The chance that a row with the outcome scores above one without, ties counting half.
     """
-    order = np.argsort(scores, kind="stable")
-    ranked = scores[order]
-    group_starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
-    areas = []
-    for part in _parts(weights):
-        drawn = part[:, order]
-        had = np.add.reduceat(drawn * events[order], group_starts, axis=1)  # (B, distinct scores)
-        had_not = np.add.reduceat(drawn * ~events[order], group_starts, axis=1)
-        below = np.cumsum(had_not, axis=1) - had_not / 2
-        with np.errstate(invalid="ignore", divide="ignore"):
-            areas.append((had * below).sum(axis=1) / (had.sum(axis=1) * had_not.sum(axis=1)))
-    return np.concatenate(areas)
+    pairs = _ordered_pairs(scores, events, resamples.patient, resamples.times.shape[1])
+    in_order = ((resamples.times @ pairs) * resamples.times).sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(in_order / (resamples.sums(events) * resamples.sums(~events)))
 
 
 def interval(resampled: Numbers) -> tuple[float, float]:
@@ -74,22 +79,42 @@ def youden_threshold(risk: Numbers, events: NDArray[np.bool_]) -> float:
     return float(thresholds[best]) if best > 0 else 1.0
 
 
-def resampled_shares(of: NDArray[np.bool_], among: NDArray[np.bool_], weights: Numbers) -> Numbers:
-    """Share of `among` rows that are also `of`, in each resample. Shapes: (N,), (N,), (B, N) -> (B,)."""
+def resampled_shares(of: NDArray[np.bool_], among: NDArray[np.bool_], resamples: Resamples) -> Numbers:
+    """Share of `among` rows that are also `of`, in each resample. Shapes: (N,), (N,) -> (B,)."""
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray((weights @ (of & among)) / (weights @ among))
+        return np.asarray(resamples.sums(of & among) / resamples.sums(among))
 
 
 def auroc_difference(
-    scores: Numbers, other_scores: Numbers, events: NDArray[np.bool_], weights: Numbers
+    scores: Numbers, other_scores: Numbers, events: NDArray[np.bool_], resamples: Resamples
 ) -> tuple[float, float, float]:
     """AUROC of `scores` less that of `other_scores` on the same rows and resamples, with its interval."""
-    difference = resampled_auroc(scores, events, weights) - resampled_auroc(other_scores, events, weights)
+    difference = resampled_auroc(scores, events, resamples) - resampled_auroc(other_scores, events, resamples)
     low, high = interval(difference)
     return auroc(scores, events) - auroc(other_scores, events), low, high
 
 
-def _parts(weights: Numbers) -> Iterator[Numbers]:
-    size = max(1, NUMBERS_AT_ONCE // max(1, weights.shape[1]))
-    for start in range(0, len(weights), size):
-        yield weights[start : start + size]
+def _ordered_pairs(scores: Numbers, events: NDArray[np.bool_], patient: NDArray[np.int64], patients: int) -> Numbers:
+    """How often a row of patient i with the outcome scores above a row of patient j without it; ties count half.
+
+    Shapes: (N,), (N,), (N,) -> (P, P).
+    """
+    ascending = np.argsort(scores[~events], kind="stable")
+    without, whose = scores[~events][ascending], patient[~events][ascending]
+    by_patient = np.argsort(patient[events], kind="stable")
+    outcomes, with_outcome = scores[events][by_patient], patient[events][by_patient]
+    lower = np.searchsorted(without, outcomes, side="left")
+    not_higher = np.searchsorted(without, outcomes, side="right")
+    starts = np.flatnonzero(np.diff(with_outcome, prepend=-1))
+    pairs = np.zeros((patients, patients))
+    size = max(1, NUMBERS_AT_ONCE // (len(scores) + 1))
+    for first in range(0, patients if len(starts) else 0, size):
+        last = min(first + size, patients)
+        inside = np.flatnonzero((whose >= first) & (whose < last))
+        # counts[k, j]: rows of patient j among the k lowest without the outcome.
+        counts = np.zeros((len(without) + 1, last - first), dtype=np.int32)
+        counts[inside + 1, whose[inside] - first] = 1
+        np.cumsum(counts, axis=0, out=counts)
+        doubled = counts[lower] + counts[not_higher]
+        pairs[with_outcome[starts], first:last] = np.add.reduceat(doubled, starts, axis=0, dtype=np.int64) / 2
+    return pairs

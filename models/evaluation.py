@@ -11,10 +11,11 @@ from features.tables import Evaluations, checked, empty
 from models.baselines import row_log_loss
 from models.calibration import calibration_in_the_large, calibration_slope, logit
 from models.discrimination import (
+    Resamples,
     auprc,
     auroc,
+    draw_resamples,
     interval,
-    patient_weights,
     resampled_auroc,
     resampled_shares,
     youden_threshold,
@@ -47,8 +48,8 @@ def choose_released(tuning: pl.DataFrame, settings: StudySettings) -> str | None
     gain = row_log_loss(logit(np.full(len(events), events.mean())), events) - losses[best]
     question = Question(*ordered.select("task", "horizon_days").row(0))
     seed = bootstrap_seed(settings, question, "release resamples")
-    weights = patient_weights(by_model[0]["subject_id"].to_numpy(), settings.bootstrap_resamples, seed)
-    lowest, _ = interval(weights @ gain / weights.sum(axis=1))
+    resamples = draw_resamples(by_model[0]["subject_id"].to_numpy(), settings.bootstrap_resamples, seed)
+    lowest, _ = interval(resamples.sums(gain) / resamples.sums(np.ones(len(gain))))
     return LADDER[best] if lowest > 0 else None
 
 
@@ -68,7 +69,7 @@ def evaluate(
         rows = held_out.filter(pl.col("task") == question.task, pl.col("horizon_days") == question.horizon_days)
         subjects = rows.filter(pl.col("model") == LADDER[0])["subject_id"].to_numpy()
         seed = bootstrap_seed(settings, question, "held-out resamples")
-        weights = patient_weights(subjects, settings.bootstrap_resamples, seed)
+        resamples = draw_resamples(subjects, settings.bootstrap_resamples, seed)
         for model in LADDER:
             of_model = rows.filter(pl.col("model") == model)
             table.append(
@@ -85,7 +86,7 @@ def evaluate(
                         of_model["risk"].to_numpy(),
                         of_model["is_event"].to_numpy(),
                         thresholds[question, model],
-                        weights,
+                        resamples,
                     ),
                 }
             )
@@ -113,13 +114,13 @@ def _measures(
     risk: NDArray[np.float64],
     events: NDArray[np.bool_],
     threshold: float,
-    weights: NDArray[np.float64],
+    resamples: Resamples,
 ) -> dict[str, float | int | None]:
     ranks = ranking(scores, risk)
-    auroc_low, auroc_high = interval(resampled_auroc(ranks, events, weights))
+    auroc_low, auroc_high = interval(resampled_auroc(ranks, events, resamples))
     flagged = risk >= threshold
-    sensitivity_low, sensitivity_high = interval(resampled_shares(flagged, events, weights))
-    specificity_low, specificity_high = interval(resampled_shares(~flagged, ~events, weights))
+    sensitivity_low, sensitivity_high = interval(resampled_shares(flagged, events, resamples))
+    specificity_low, specificity_high = interval(resampled_shares(~flagged, ~events, resamples))
     prevalence = float(events.mean())
     return {
         "auroc": auroc(ranks, events),

@@ -13,12 +13,13 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
+from models.batches import STATE, batch_of, event_counts, event_places, parts_of
 from models.hazards import incidence_log_odds
 from models.questions import KEYS
 from models.reason_words import feature_label, number_in_words, token_name
 from models.risk_transformer import RiskTransformer
-from models.sequences import STATE, Sequences, batch_of, event_counts, event_places
-from models.training import parts_of, steady_threads
+from models.sequences import Sequences, Spans, ends
+from models.training import steady_threads
 from models.vocabulary import SequenceVocabulary
 
 REASONS = 5
@@ -63,15 +64,17 @@ def event_contributions(
     """What each event adds to the log-odds of one outcome, by integrated gradients (Sundararajan 2017).
 
     The strength of every event of the look-back goes from 0 (absent) to 1 (as recorded) at the same pace; sex and
-    the chronic state before the look-back stay as recorded. Returns one number for each of the sequences' events,
-    nought for the state and outside `rows`; those of a row sum to its log-odds less those with the state alone.
+    the chronic state before the look-back stay as recorded. Returns one number for each event that `rows` see, row
+    after row, nought for the state; those of a row sum to its log-odds less those with the state alone.
     """
     points, shares = np.polynomial.legendre.leggauss(PATH_POINTS)
-    contributions = np.zeros(sequences.events.height)
+    counts = event_counts(sequences, rows)
+    of_rows = Spans(ends(counts)[:-1], counts)
+    contributions = np.zeros(counts.sum())
     model.eval()
     with steady_threads():
         for part in parts_of(sequences, rows):
-            batch = batch_of(sequences, part)
+            batch = batch_of(sequences, rows[part])
             is_dated = (batch.visits[:, :, 3].flatten() != STATE).repeat_interleave(batch.bag_sizes)  # (E,)
             total = torch.zeros(len(batch.values), dtype=torch.float64)
             for point, share in zip(points, shares, strict=True):
@@ -80,7 +83,7 @@ def event_contributions(
                 answer = incidence_log_odds(logits[:, task], intervals).sum()
                 (slope,) = torch.autograd.grad(answer, weights)
                 total += slope.double() * is_dated * share / 2
-            contributions[event_places(sequences, part)] = total.numpy()
+            contributions[of_rows[part].places()] = total.numpy()
     return contributions
 
 
@@ -93,14 +96,15 @@ def event_reasons(
 ) -> pl.DataFrame:
     """The largest contributions of events to each row, those of one code together, newest records first.
 
-    Returns keys, label, contribution, record_ids: at most 5 for each row, largest first. `code_names` puts codes
-    into words (token_name says what a code without a name becomes).
+    `contributions` are those of event_contributions for the same rows. Returns keys, label, contribution, record_ids:
+    at most 5 for each row, largest first, in the order of `rows`. `code_names` puts codes into words (token_name says
+    what a code without a name becomes).
     """
-    events = sequences.events.with_columns(
-        row=pl.Series(np.repeat(np.arange(sequences.keys.height), event_counts(sequences))),
+    events = sequences.events[event_places(sequences, rows)].with_columns(
+        row=pl.Series(np.repeat(np.arange(len(rows)), event_counts(sequences, rows))),
         contribution=pl.Series(contributions),
         place=pl.int_range(pl.len()),
-    ).filter(pl.col("row").is_in(pl.Series(rows).cast(pl.Int64).implode()))
+    )
     summed = (
         events.sort("place", descending=True)
         .group_by("row", "token", maintain_order=True)
@@ -123,7 +127,7 @@ def event_reasons(
         .sort("row", "size", "token", descending=[False, True, False])
         .filter(pl.int_range(pl.len()).over("row") < REASONS)
         .join(words, on="token", maintain_order="left")
-        .join(sequences.keys.with_row_index("row").cast({"row": pl.Int64}), on="row", maintain_order="left")
+        .join(sequences.keys[rows].with_row_index("row").cast({"row": pl.Int64}), on="row", maintain_order="left")
         .select(*KEYS, label=pl.col("label") + number_in_words(), contribution="contribution", record_ids="record_ids")
     )
 

@@ -1,10 +1,10 @@
-"""How near do the models come to the best that anybody could do? On simulated people alone, whose true risks are known."""
+"""How near do the models come to the best that anybody could do? Only of simulated people are the true risks known."""
 
 import numpy as np
 import polars as pl
 
 from features.tables import Oracle, checked, empty
-from models.discrimination import auroc, interval, patient_weights, resampled_auroc
+from models.discrimination import auroc, draw_resamples, interval, resampled_auroc
 
 _KEYS = ["task", "horizon_days"]
 _FEWEST_EVENTS = 5
@@ -27,8 +27,8 @@ def compare_with_oracle(predictions: pl.DataFrame, true_risks: pl.DataFrame, res
             if min(events.sum(), (~events).sum()) < _FEWEST_EVENTS:
                 continue
             truth = of_model["truth"].to_numpy()
-            weights = patient_weights(of_model["subject_id"].to_numpy(), resamples, [seed])
-            low, high = interval(resampled_auroc(truth, events, weights))
+            drawn = draw_resamples(of_model["subject_id"].to_numpy(), resamples, [seed])
+            low, high = interval(resampled_auroc(truth, events, drawn))
             reached, ceiling = auroc(of_model["score"].to_numpy(), events), auroc(truth, events)
             compared.append(
                 {

@@ -1,19 +1,21 @@
 """What does a patient's timeline look like to the transformer at each prediction time?
 
 Each row (patient and prediction time) becomes a sequence of visits: first the state at the edge of the look-back
-(sex, chronic conditions known before it), then the events of the look-back, those known at the same moment pooled
+(sex, chronic conditions known before it), then the events of the look-back, those that became known on one day pooled
 into one visit, and last an empty visit at the prediction time itself. A visit has an age and a gap to the visit
 before, and nothing that counts from the start of the record or names a calendar date, because the length and the
 dates of a record can give the outcome away.
+
+The look-backs of one patient's rows overlap. So events are held once, in the order of the timeline, and each row
+says which stretch of them it sees: memory grows with the events, not with the prediction times. What a row sees is
+put together when a batch is made (models/batches.py).
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from models.questions import KEYS
 from models.vocabulary import (
@@ -25,59 +27,79 @@ from models.vocabulary import (
     visible_system,
 )
 
-STATE, VISIT, NOW = 0, 1, 2
 DAY_US = 86_400_000_000
+DAYS_PER_YEAR = 365.25
 OLDEST_AGE_YEARS = 90.0
 
 
 @dataclass(frozen=True)
-class Sequences:
-    """The visits and events of R rows, laid end to end.
+class Spans:
+    """N stretches of places that lie side by side: `sizes` (N,) places each, from `starts` (N,) on."""
 
-    keys: subject_id, prediction_time of each row. visit_ends (R + 1,) and event_ends (V + 1,) say where each row's
-    visits and each visit's events end. visits (V, 4): age (years / 100), gap to the visit before (log scale),
-    days before the prediction time, kind. events: token, value (-1 to 1, 0 when no number), number and unit as
-    recorded, record_id; oldest first.
-    """
+    starts: NDArray[np.int64]
+    sizes: NDArray[np.int64]
 
-    keys: pl.DataFrame
-    visit_ends: NDArray[np.int64]
-    visits: NDArray[np.float32]
-    event_ends: NDArray[np.int64]
-    events: pl.DataFrame
+    def __getitem__(self, chosen: NDArray[np.integer]) -> "Spans":
+        return Spans(self.starts[chosen], self.sizes[chosen])
+
+    def places(self) -> NDArray[np.int64]:
+        """The places of each stretch, one stretch after the other."""
+        shift = np.repeat(self.starts - ends(self.sizes)[:-1], self.sizes)
+        return (np.arange(len(shift)) + shift).astype(np.int64)
 
 
 @dataclass(frozen=True)
-class SequenceBatch:
-    """B rows padded to T visits, with their E events. Padding stands after the last visit.
+class Sequences:
+    """The timelines of the patients of R rows, and which stretch of its patient's timeline each row sees.
 
-    visits (B, T, 4); last_visit (B,) place of the visit at the prediction time; tokens, values (E,);
-    bag_starts (B * T,) where each visit's events start; bag_sizes (B * T,).
+    keys: subject_id, prediction_time of each row; prediction_us (R,) and ages_years (R,) at that time.
+    events: token, value (-1 to 1, 0 when no number), number and unit as recorded, record_id. The E events of V visits
+    stand first, oldest first within each patient; the states of the rows follow. known_us (E,) is when each became
+    known, visit_ends (V + 1,) where each visit's events end. Of each row, seen (R) are the places of its events among
+    the E, states (R) those of its state. A row sees the visits (R) that its events lie in: of the first and the last,
+    perhaps only the part inside its look-back.
     """
 
-    visits: Tensor
-    last_visit: Tensor
-    tokens: Tensor
-    values: Tensor
-    bag_starts: Tensor
-    bag_sizes: Tensor
+    keys: pl.DataFrame
+    prediction_us: NDArray[np.int64]
+    ages_years: NDArray[np.float64]
+    lookback_days: int
+    events: pl.DataFrame
+    known_us: NDArray[np.int64]
+    visit_ends: NDArray[np.int64]
+    seen: Spans
+    visits: Spans
+    states: Spans
+
+    def lengths(self) -> NDArray[np.int64]:
+        """Visits of each row, with the state and the prediction time. Shapes: (R,)."""
+        return self.visits.sizes + 2
 
 
-def recent_events(events: pl.LazyFrame, keys: pl.DataFrame, lookback_days: int) -> pl.DataFrame:
-    """Everything that became known within the look-back before each prediction time, and may be a token.
+def seen_events(events: pl.LazyFrame, keys: pl.DataFrame, lookback_days: int) -> pl.DataFrame:
+    """Everything that may be a token and became known within the look-back of some prediction time of its patient.
 
-    Reads Events. keys: subject_id, prediction_time. Returns `row` (place in keys) with the event's columns.
+    Reads Events. keys: subject_id, prediction_time. Returns each event once, with the columns that matter here.
     """
-    reach = pl.duration(days=lookback_days)
+    moments = keys.select(KEYS).unique().sort("prediction_time")
     return (
         events.filter(pl.col("known_time").is_not_null(), visible_system())
+        .filter(pl.col("subject_id").is_in(moments["subject_id"].unique().implode()))
         .select("subject_id", "known_time", "code", "numeric_value", "unit", "text_value", "record_id")
-        .join(keys.lazy().select(KEYS).with_row_index("row"), on="subject_id")
-        .filter(
-            pl.col("known_time") <= pl.col("prediction_time"),
-            pl.col("known_time") > pl.col("prediction_time") - reach,
-        )
         .collect()
+        .sort("known_time")
+        # The first prediction time after an event became known has the best chance to see it.
+        .join_asof(
+            moments,
+            left_on="known_time",
+            right_on="prediction_time",
+            by="subject_id",
+            strategy="forward",
+            coalesce=False,
+            check_sortedness=False,  # both sides are sorted above
+        )
+        .filter(pl.col("known_time") > pl.col("prediction_time") - pl.duration(days=lookback_days))
+        .drop("prediction_time")
     )
 
 
@@ -86,7 +108,7 @@ def ages_years(events: pl.LazyFrame, keys: pl.DataFrame) -> NDArray[np.float64]:
     births = (
         events.filter(pl.col("code") == "MEDS_BIRTH").group_by("subject_id").agg(birth=pl.col("time").min()).collect()
     )
-    age = (pl.col("prediction_time") - pl.col("birth")).dt.total_microseconds() / (DAY_US * 365.25)
+    age = (pl.col("prediction_time") - pl.col("birth")).dt.total_microseconds() / (DAY_US * DAYS_PER_YEAR)
     aged = keys.join(births, on="subject_id", how="left", maintain_order="left").select(age.alias("age"))
     return aged["age"].cast(pl.Float64).fill_null(np.nan).to_numpy().clip(max=OLDEST_AGE_YEARS)
 
@@ -94,128 +116,128 @@ def ages_years(events: pl.LazyFrame, keys: pl.DataFrame) -> NDArray[np.float64]:
 def build_sequences(events: pl.LazyFrame, keys: pl.DataFrame, vocabulary: SequenceVocabulary) -> Sequences:
     """Turn what was known at each prediction time into sequences.
 
-    Reads Events; nothing with known_time after the prediction time is used, except static facts (sex, birth).
+    Reads Events; a row sees nothing with known_time after its prediction time, except static facts (sex, birth).
     keys: subject_id, prediction_time; distinct rows, kept in their order.
     """
     keys = keys.select(KEYS)
-    seen = pl.concat(
-        [
-            _state_events(events, keys, vocabulary),
-            _visit_events(recent_events(events, keys, vocabulary.lookback_days), vocabulary),
-        ]
-    ).sort("row", "kind", "known_time", "token", "value", "record_id")
-    visits = _visit_table(seen, keys, vocabulary, ages_years(events, keys))
-    counted = visits.join(
-        seen.group_by("row", "kind", "known_time").agg(events=pl.len()),
-        on=["row", "kind", "known_time"],
-        how="left",
-        maintain_order="left",
-    )
+    visited = _visit_events(seen_events(events, keys, vocabulary.lookback_days), vocabulary)
+    sizes = visited.group_by("subject_id", pl.col("known_time").dt.date(), maintain_order=True).len()["len"].to_numpy()
+    seen, visits = _seen_by_rows(visited, ends(sizes), keys, vocabulary)
+    states = _state_events(events, keys, vocabulary)
+    state_sizes = np.bincount(states["row"].to_numpy(), minlength=keys.height)
+    kept = ["token", "value", "number", "unit", "record_id"]
+    ages = ages_years(events, keys)
     return Sequences(
         keys=keys,
-        visit_ends=_ends(np.bincount(visits["row"].to_numpy(), minlength=keys.height)),
-        visits=visits.select("age", "gap", "days_before", "kind").cast(pl.Float32).to_numpy(),
-        event_ends=_ends(counted["events"].fill_null(0).to_numpy()),
-        events=seen.select("token", "value", "number", "unit", "record_id"),
+        prediction_us=keys["prediction_time"].dt.epoch("us").to_numpy(),
+        ages_years=np.where(np.isnan(ages), vocabulary.median_age_years, ages),
+        lookback_days=vocabulary.lookback_days,
+        events=pl.concat([visited.select(kept), states.select(kept)]).rechunk(),
+        known_us=visited["known_time"].dt.epoch("us").to_numpy(),
+        visit_ends=ends(sizes),
+        seen=seen,
+        visits=visits,
+        states=Spans(visited.height + ends(state_sizes)[:-1], state_sizes),
     )
 
 
-def batch_of(sequences: Sequences, rows: NDArray[np.integer]) -> SequenceBatch:
-    """Pad the sequences at `rows` to one batch."""
-    lengths = np.diff(sequences.visit_ends)[rows]
-    longest = int(lengths.max())
-    visit_index = _ranges(sequences.visit_ends[:-1][rows], lengths)
-    # Visits are placed row by row: visit j of row i stands at i * T + j.
-    place = _ranges(np.arange(len(rows)) * longest, lengths)
-    visits = np.zeros((len(rows) * longest, sequences.visits.shape[1]), dtype=np.float32)
-    visits[place] = sequences.visits[visit_index]
-    sizes = np.zeros(len(rows) * longest, dtype=np.int64)
-    sizes[place] = np.diff(sequences.event_ends)[visit_index]
-    chosen = event_places(sequences, rows)
-    return SequenceBatch(
-        visits=torch.from_numpy(visits).view(len(rows), longest, -1),
-        last_visit=torch.from_numpy(lengths - 1),
-        tokens=torch.from_numpy(sequences.events["token"].to_numpy()[chosen].astype(np.int64)),
-        values=torch.from_numpy(sequences.events["value"].to_numpy()[chosen]),
-        bag_starts=torch.from_numpy(_ends(sizes)[:-1]),
-        bag_sizes=torch.from_numpy(sizes),
+def ends(sizes: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Where stretches of these sizes end when they lie one after the other; a 0 before. Shapes: (N,) -> (N + 1,)."""
+    return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+
+
+def _seen_by_rows(
+    visited: pl.DataFrame, visit_ends: NDArray[np.int64], keys: pl.DataFrame, vocabulary: SequenceVocabulary
+) -> tuple[Spans, Spans]:
+    """The places of the events known within each row's look-back, and those of their visits, the newest that fit."""
+    moments = (
+        visited.select("subject_id", "known_time", place=pl.int_range(pl.len()))
+        .group_by("subject_id", "known_time")
+        .agg(first=pl.col("place").min(), end=pl.col("place").max() + 1)
+        .sort("known_time")
     )
-
-
-def event_places(sequences: Sequences, rows: NDArray[np.integer]) -> NDArray[np.int64]:
-    """Where the events of `rows` stand in `sequences.events`, in the order of a batch."""
-    starts = sequences.event_ends[sequences.visit_ends[:-1][rows]]
-    ends = sequences.event_ends[sequences.visit_ends[1:][rows]]
-    return _ranges(starts, ends - starts)
-
-
-def event_counts(sequences: Sequences) -> NDArray[np.int64]:
-    """How many events each row has."""
-    return np.diff(sequences.event_ends[sequences.visit_ends])
+    edge = pl.col("prediction_time") - pl.duration(days=vocabulary.lookback_days)
+    rows = keys.with_row_index("row").with_columns(edge=edge).sort("prediction_time")
+    # The last moment by the prediction time, and the first one after the edge, which itself is outside.
+    found = rows.join_asof(
+        moments.select("subject_id", "known_time", "end"),
+        left_on="prediction_time",
+        right_on="known_time",
+        by="subject_id",
+        strategy="backward",
+        coalesce=False,
+        check_sortedness=False,  # both sides are sorted above
+    ).join_asof(
+        moments.select("subject_id", "known_time", "first"),
+        left_on="edge",
+        right_on="known_time",
+        by="subject_id",
+        strategy="forward",
+        allow_exact_matches=False,
+        coalesce=False,
+        check_sortedness=False,  # the edge lies as far before each prediction time
+        suffix="_first",
+    )
+    # Null is where there is no such moment; none in between is where the last one lies before the first.
+    is_any = (pl.col("first") < pl.col("end")).fill_null(False)
+    bounds = found.sort("row").select(pl.when(is_any).then(place).otherwise(0) for place in ("first", "end"))
+    first, end = (bounds[name].to_numpy() for name in ("first", "end"))
+    first_visit = np.searchsorted(visit_ends, first, side="right") - 1
+    end_visit = np.where(first < end, np.searchsorted(visit_ends, end, side="left"), first_visit)
+    first_visit = np.maximum(first_visit, end_visit - (vocabulary.most_visits - 2))  # state and now are visits too
+    first = np.maximum(first, np.minimum(visit_ends[first_visit], end))
+    return Spans(first, end - first), Spans(first_visit, end_visit - first_visit)
 
 
 def _state_events(events: pl.LazyFrame, keys: pl.DataFrame, vocabulary: SequenceVocabulary) -> pl.DataFrame:
-    """Sex, and one token for each chronic group with a code known before the look-back began."""
+    """Sex, and one token for each chronic group with a code known before the look-back began; sorted by row."""
     rows = keys.with_row_index("row").with_columns(
         edge=pl.col("prediction_time") - pl.duration(days=vocabulary.lookback_days)
     )
-    chronic = _chronic_events(events, vocabulary.chronic_groups)
+    chronic = _first_chronic_events(events, vocabulary.chronic_groups)
     known_before = rows.join(chronic, on="subject_id").filter(pl.col("known_time") <= pl.col("edge"))
     sexes = (
-        events.filter(pl.col("code").str.starts_with("SEX//")).select("subject_id", "record_id", token="code").collect()
+        events.filter(pl.col("code").str.starts_with("SEX//"))
+        .group_by("subject_id", token="code")
+        .agg(pl.col("record_id").max())
+        .collect()
     )
-    columns = ["row", "edge", "token", "record_id"]
+    columns = ["row", "token", "record_id"]
     state = pl.concat([known_before.select(columns), rows.join(sexes, on="subject_id").select(columns)])
-    newest = state.group_by("row", "edge", "token").agg(pl.col("record_id").max())
     return _with_token_numbers(
-        newest.select(
-            "row",
-            "token",
-            "record_id",
-            kind=pl.lit(STATE, pl.Int8),
-            known_time="edge",
-            value=pl.lit(0.0, pl.Float32),
-            number=pl.lit(None, pl.Float32),
-            unit=pl.lit(None, pl.String),
+        state.with_columns(
+            value=pl.lit(0.0, pl.Float32), number=pl.lit(None, pl.Float32), unit=pl.lit(None, pl.String)
         ),
         vocabulary,
-    )
+    ).sort("row", "token")
 
 
-def _chronic_events(events: pl.LazyFrame, groups: list[ChronicGroup]) -> pl.DataFrame:
+def _first_chronic_events(events: pl.LazyFrame, groups: list[ChronicGroup]) -> pl.DataFrame:
+    """When each patient's chronic groups were first known: subject_id, token, known_time, record_id."""
     codes = events.select(pl.col("code").unique()).collect()["code"]
     members = chronic_tokens(codes, groups)
     return (
         events.filter(pl.col("known_time").is_not_null())
         .select("subject_id", "known_time", "code", "record_id")
         .join(members.lazy(), on="code")
+        .sort("known_time", "record_id")
+        .unique(["subject_id", "token"], keep="first", maintain_order=True)
         .collect()
     )
 
 
-def _visit_events(recent: pl.DataFrame, vocabulary: SequenceVocabulary) -> pl.DataFrame:
-    """The events of the newest visits that fit, with a token and a value on the quantile scale."""
+def _visit_events(seen: pl.DataFrame, vocabulary: SequenceVocabulary) -> pl.DataFrame:
+    """The events of the visits in order, with a token and a value on the quantile scale."""
     words = pl.Series(vocabulary.tokens)
     named = (
-        recent.with_columns(token=token())
+        seen.with_columns(token=token())
         .with_columns(token=pl.when(pl.col("token").is_in(words.implode())).then("token").otherwise(other_token()))
         .filter(pl.col("token").is_in(words.implode()))
     )
-    newest_first = pl.col("known_time").rank("dense", descending=True).over("row")
-    kept = named.filter(newest_first <= vocabulary.most_visits - 2)  # the state and the prediction time are visits
     return _with_token_numbers(
-        _with_values(kept, vocabulary).select(
-            "row",
-            "token",
-            "record_id",
-            kind=pl.lit(VISIT, pl.Int8),
-            known_time="known_time",
-            value="value",
-            number="numeric_value",
-            unit="unit",
-        ),
+        _with_values(named, vocabulary).rename({"numeric_value": "number"}),
         vocabulary,
-    )
+    ).sort("subject_id", "known_time", "token", "value", "record_id")
 
 
 def _with_values(named: pl.DataFrame, vocabulary: SequenceVocabulary) -> pl.DataFrame:
@@ -240,52 +262,6 @@ def _with_values(named: pl.DataFrame, vocabulary: SequenceVocabulary) -> pl.Data
 
 
 def _with_token_numbers(named: pl.DataFrame, vocabulary: SequenceVocabulary) -> pl.DataFrame:
+    """Tokens as their places in the vocabulary; what is not in it is left out."""
     numbering = pl.DataFrame({"token": vocabulary.tokens}).with_row_index("token_number")
-    return (
-        named.join(numbering, on="token")
-        .with_columns(token=pl.col("token_number").cast(pl.Int32))
-        .select("row", "kind", "known_time", "token", "value", "number", "unit", "record_id")
-    )
-
-
-def _visit_table(
-    seen: pl.DataFrame, keys: pl.DataFrame, vocabulary: SequenceVocabulary, ages: NDArray[np.float64]
-) -> pl.DataFrame:
-    """One row per visit in order: row, kind, known_time, age (years / 100), gap (log scale), days_before."""
-    lookback = vocabulary.lookback_days
-    rows = keys.with_row_index("row").select("row", "prediction_time")
-    edge = pl.col("prediction_time") - pl.duration(days=lookback)
-    moments = pl.concat(
-        [
-            rows.select("row", kind=pl.lit(STATE, pl.Int8), known_time=edge),
-            seen.filter(pl.col("kind") == VISIT).select("row", "kind", "known_time").unique(),
-            rows.select("row", kind=pl.lit(NOW, pl.Int8), known_time="prediction_time"),
-        ]
-    ).sort("row", "kind", "known_time")
-    age_now = pl.DataFrame({"age_now": ages}).with_row_index("row")
-    age_now = age_now.with_columns(pl.col("age_now").fill_nan(vocabulary.median_age_years))
-    days_before = (pl.col("prediction_time") - pl.col("known_time")).dt.total_microseconds() / DAY_US
-    return (
-        moments.join(rows, on="row", maintain_order="left")
-        .join(age_now, on="row", maintain_order="left")
-        .with_columns(days_before=days_before)
-        .with_columns(
-            age=(pl.col("age_now") - pl.col("days_before") / 365.25) / 100,
-            gap=(pl.col("days_before").shift(1).over("row") - pl.col("days_before"))
-            .fill_null(0)
-            .log1p()
-            .truediv(np.log1p(lookback)),
-        )
-    )
-
-
-def _ends(sizes: NDArray[np.integer]) -> NDArray[np.int64]:
-    return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-
-
-def _ranges(starts: NDArray[np.integer], sizes: NDArray[np.integer]) -> NDArray[np.int64]:
-    """The numbers start, start + 1, … of each range, one range after the other."""
-    if len(sizes) == 0:
-        return np.zeros(0, dtype=np.int64)
-    shift = np.repeat(starts - _ends(sizes)[:-1], sizes)
-    return (np.arange(int(np.sum(sizes))) + shift).astype(np.int64)
+    return named.join(numbering, on="token").with_columns(token=pl.col("token_number").cast(pl.Int32))

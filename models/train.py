@@ -1,5 +1,6 @@
 """Fit the whole ladder for every task that the records can answer, judge it, release one model a task."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from features.errors import ModelError
@@ -21,13 +23,13 @@ from models.baselines import (
     linear_log_odds,
 )
 from models.calibration import Recalibration, fit_recalibration, recalibrated
-from models.discrimination import patient_weights
+from models.discrimination import draw_resamples
 from models.evaluation import LADDER, bootstrap_seed, choose_released, evaluate, tuning_threshold
 from models.hazards import interval_edges
 from models.questions import KEYS, Question, answerable_questions, feature_matrix, question_rows
-from models.risk_transformer import RiskTransformer, TransformerSettings
+from models.risk_transformer import TransformerSettings
 from models.saved_model import ReleasedModel, SavedModel, TransformerShape, save_model, transformer_place
-from models.sequences import Sequences, ages_years, build_sequences, recent_events
+from models.sequences import ages_years, build_sequences, seen_events
 from models.training import HazardTask, forecast_log_odds, hazard_labels, train_transformer
 from models.vocabulary import chronic_groups, fit_vocabulary
 
@@ -48,13 +50,25 @@ class TrainedLadder:
 
 
 @dataclass(frozen=True)
+class _Simple:
+    """The models of one question that read the feature table (LightGBM as its own text), and each one's log-odds for
+    the question's tuning and held-out rows."""
+
+    linear: dict[str, LinearModel]
+    trees: str
+    scores: dict[str, NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
 class _Timelines:
-    """The trained transformer, in a ladder without questions and by itself, with the sequences it was trained on."""
+    """The trained transformer, in a ladder without questions, and its log-odds for tuning and held-out rows.
+
+    judged: subject_id, prediction_time; scores: for each question one number for each of `judged`.
+    """
 
     saved: SavedModel
-    network: RiskTransformer
-    shape: TransformerShape
-    sequences: Sequences
+    judged: pl.DataFrame
+    scores: dict[Question, NDArray[np.float64]]
 
 
 def train_ladder(
@@ -86,13 +100,53 @@ def train_ladder(
         return TrainedLadder(empty(Predictions), empty(Evaluations), skipped, version, {}, {})
     chosen = pl.DataFrame(answerable, schema=labels.select("task", "horizon_days").schema, orient="row")
     asked = labels.join(chosen, on=["task", "horizon_days"], how="semi")
-    timelines = _train_timelines(events, asked, blank, transformer or TransformerSettings())
+    # With one thread for each numeric library sums always have one order, and no thread waits for a busy core.
+    with threadpool_limits(limits=1):
+        simple, timelines = _fit(events, asked, answerable, features, blank, transformer or TransformerSettings())
+        return _judge(asked, simple, timelines, skipped, labels, folder)
+
+
+def _fit(
+    events: pl.LazyFrame,
+    labels: pl.DataFrame,
+    questions: list[Question],
+    features: pl.DataFrame,
+    blank: SavedModel,
+    shape: TransformerSettings,
+) -> tuple[dict[Question, _Simple], _Timelines]:
+    """Fit everything; the simple models on a second core, while this one trains the transformer."""
+    beside = ThreadPoolExecutor(max_workers=1)
+    try:
+        fitted = {
+            question: beside.submit(
+                _fit_simple, question_rows(labels, question), features, blank.definitions, blank.settings
+            )
+            for question in questions
+        }
+        timelines = _train_timelines(events, labels, questions, blank, shape)
+        return {question: models.result() for question, models in fitted.items()}, timelines
+    finally:
+        beside.shutdown(cancel_futures=True)
+
+
+def _judge(
+    labels: pl.DataFrame,
+    simple: dict[Question, _Simple],
+    timelines: _Timelines,
+    skipped: pl.DataFrame,
+    asked: pl.DataFrame,
+    folder: Path,
+) -> TrainedLadder:
+    """Calibrate on tuning patients, choose what is released, judge on held-out patients, save.
+
+    labels are those of the questions that were answered, asked all of them.
+    """
+    settings = timelines.saved.settings
     predictions, questions, trees = [], {}, {}
     thresholds: dict[tuple[Question, str], float] = {}
-    for question in tqdm(answerable, desc="fitting and judging each task", disable=None):
-        rows = question_rows(asked, question)
-        linear, of_trees = _fit_simple(rows, features, definitions, settings)
-        scores = _scores(rows, question, features, linear, of_trees, timelines)
+    for question, models in tqdm(simple.items(), desc="judging each task", disable=None):
+        rows = question_rows(labels, question).filter(pl.col("split") != "train")
+        scores = models.scores | {"timeline_transformer": _scores_of(timelines, question, rows)}
         judged, calibration = _recalibrated(rows, question, scores)
         tuning = judged.filter(pl.col("split") == "tuning")
         of_question = {model: tuning_threshold(tuning.filter(pl.col("model") == model)) for model in LADDER}
@@ -103,18 +157,18 @@ def train_ladder(
                 released=released,
                 thresholds=of_question,
                 calibration=calibration,
-                linear=linear,
+                linear=models.linear,
             )
-            trees[question] = of_trees
+            trees[question] = models.trees
         predictions.append(judged)
         thresholds |= {(question, model): threshold for model, threshold in of_question.items()}
     table = checked(pl.concat(predictions).sort("task", "horizon_days", "model", *KEYS), Predictions)
     chosen_models = {question: entry.released for question, entry in questions.items()}
-    unreleased = {question: NOTHING_RELEASED for question in answerable if question not in questions}
+    unreleased = {question: NOTHING_RELEASED for question in simple if question not in questions}
     return TrainedLadder(
         table,
         evaluate(table, chosen_models, thresholds, settings),
-        _with_unreleased(skipped, unreleased, labels),
+        _with_unreleased(skipped, unreleased, asked),
         save_model(replace(timelines.saved, questions=questions, trees=trees), folder),
         chosen_models,
         unreleased,
@@ -122,14 +176,18 @@ def train_ladder(
 
 
 def _train_timelines(
-    events: pl.LazyFrame, labels: pl.DataFrame, blank: SavedModel, shape: TransformerSettings
+    events: pl.LazyFrame,
+    labels: pl.DataFrame,
+    questions: list[Question],
+    blank: SavedModel,
+    shape: TransformerSettings,
 ) -> _Timelines:
     """Fit vocabulary and transformer for all tasks at once: one sequence for each distinct prediction time."""
     settings = blank.settings
     keys = labels.select(*KEYS, "split").unique().sort(KEYS)
     train_keys = keys.filter(pl.col("split") == "train").select(KEYS)
     vocabulary = fit_vocabulary(
-        recent_events(events, train_keys, settings.lookback_days),
+        seen_events(events, train_keys, settings.lookback_days),
         ages_years(events, train_keys),
         chronic_groups(),
         settings,
@@ -137,7 +195,7 @@ def _train_timelines(
     )
     tasks = [
         HazardTask(task, interval_edges([horizon for _, horizon in pairs], shape.intervals_per_horizon))
-        for task, pairs in groupby(sorted(labels.select("task", "horizon_days").unique().rows()), lambda row: row[0])
+        for task, pairs in groupby(sorted(questions), lambda question: question.task)
     ]
     sequences = build_sequences(events, keys, vocabulary)
     intervals = max(len(task.edges_days) - 1 for task in tasks)
@@ -153,53 +211,47 @@ def _train_timelines(
     )
     built = TransformerShape(settings=shape, tokens=len(vocabulary.tokens), intervals=intervals, tasks=tasks)
     saved = replace(blank, vocabulary=vocabulary, transformer=network, transformer_shape=built)
-    return _Timelines(saved, network, built, sequences)
+    judged = np.flatnonzero((keys["split"] != "train").to_numpy())
+    places = [transformer_place(built, question) for question in questions]
+    scores = forecast_log_odds(network, sequences, judged, places)
+    return _Timelines(saved, keys.select(KEYS)[judged], dict(zip(questions, scores.T, strict=True)))
+
+
+def _scores_of(timelines: _Timelines, question: Question, rows: pl.DataFrame) -> NDArray[np.float64]:
+    """The transformer's log-odds for tuning or held-out `rows`, in their order."""
+    places = rows.join(timelines.judged.with_row_index("place"), on=KEYS, how="left", maintain_order="left")["place"]
+    return timelines.scores[question][places.to_numpy()]
 
 
 def _fit_simple(
     rows: pl.DataFrame, features: pl.DataFrame, definitions: pl.DataFrame, settings: StudySettings
-) -> tuple[dict[str, LinearModel], str]:
+) -> _Simple:
     columns = definitions["feature"].to_list()
     demographic = definitions.filter(pl.col("kind") == "demographic")["feature"].to_list()
     if not demographic:
         raise ModelError("The feature table has no demographic column, so age + sex cannot be fitted.")
-    train, tuning = (rows.filter(pl.col("split") == split) for split in ("train", "tuning"))
-    x_train, x_tuning = (feature_matrix(features, part, columns) for part in (train, tuning))
+    train, tuning, judged = (
+        rows.filter(part)
+        for part in (pl.col("split") == "train", pl.col("split") == "tuning", pl.col("split") != "train")
+    )
+    x_train, x_tuning, x_judged = (feature_matrix(features, part, columns) for part in (train, tuning, judged))
     y_train, y_tuning = train["is_event"].to_numpy(), tuning["is_event"].to_numpy()
     linear = {
         "age_sex": fit_age_sex(x_train, y_train, columns, demographic),
         "logistic_regression": fit_logistic_regression(x_train, y_train, x_tuning, y_tuning, columns),
     }
-    return linear, fit_lightgbm(x_train, y_train, x_tuning, y_tuning, settings.seed)
-
-
-def _scores(
-    rows: pl.DataFrame,
-    question: Question,
-    features: pl.DataFrame,
-    linear: dict[str, LinearModel],
-    trees: str,
-    timelines: _Timelines,
-) -> dict[str, NDArray[np.float64]]:
-    """Log-odds of every model for the tuning and held-out rows."""
-    judged = rows.filter(pl.col("split") != "train")
-    columns = timelines.saved.feature_columns
-    matrix = feature_matrix(features, judged, columns)
-    numbered = judged.join(timelines.sequences.keys.with_row_index("row"), on=KEYS, how="left", maintain_order="left")
-    place = transformer_place(timelines.shape, question)
-    by_timeline = forecast_log_odds(timelines.network, timelines.sequences, numbered["row"].to_numpy(), [place])
-    return {
-        **{name: linear_log_odds(model, matrix, columns) for name, model in linear.items()},
-        "lightgbm": lightgbm_log_odds(trees, matrix),
-        "timeline_transformer": by_timeline[:, 0],
-    }
+    trees = fit_lightgbm(x_train, y_train, x_tuning, y_tuning, settings.seed)
+    scores = {name: linear_log_odds(model, x_judged, columns) for name, model in linear.items()}
+    return _Simple(linear, trees, scores | {"lightgbm": lightgbm_log_odds(trees, x_judged)})
 
 
 def _recalibrated(
-    rows: pl.DataFrame, question: Question, scores: dict[str, NDArray[np.float64]]
+    judged: pl.DataFrame, question: Question, scores: dict[str, NDArray[np.float64]]
 ) -> tuple[pl.DataFrame, dict[str, Recalibration]]:
-    """Recalibrate each model on tuning rows. Returns Predictions of the question, and the recalibrations."""
-    judged = rows.filter(pl.col("split") != "train")
+    """Recalibrate each model on tuning rows. Returns Predictions of the question, and the recalibrations.
+
+    `judged`: the question's tuning and held-out rows. `scores`: each model's log-odds of them.
+    """
     is_tuning = (judged["split"] == "tuning").to_numpy()
     events = judged["is_event"].to_numpy()
     calibration = {model: fit_recalibration(scores[model][is_tuning], events[is_tuning]) for model in LADDER}
@@ -220,8 +272,8 @@ def _with_refits(tuning: pl.DataFrame, settings: StudySettings) -> Recalibration
     """The recalibration of one model with its refits. Reads Predictions of the model and question, tuning rows."""
     question = Question(*tuning.select("task", "horizon_days").row(0))
     seed = bootstrap_seed(settings, question, "recalibration resamples")
-    weights = patient_weights(tuning["subject_id"].to_numpy(), settings.bootstrap_resamples, seed)
-    return fit_recalibration(tuning["score"].to_numpy(), tuning["is_event"].to_numpy(), weights)
+    resamples = draw_resamples(tuning["subject_id"].to_numpy(), settings.bootstrap_resamples, seed)
+    return fit_recalibration(tuning["score"].to_numpy(), tuning["is_event"].to_numpy(), resamples)
 
 
 def _with_unreleased(skipped: pl.DataFrame, unreleased: dict[Question, str], labels: pl.DataFrame) -> pl.DataFrame:

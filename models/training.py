@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from models.batches import batch_of, parts_of, shuffled_batches
 from models.hazards import DIED, EVENT, hazard_loss, hazard_targets, incidence_log_odds
 from models.questions import KEYS
 from models.risk_transformer import RiskTransformer, TransformerSettings
-from models.sequences import Sequences, batch_of
+from models.sequences import Sequences
 
 # One: a second thread saves little on so small a network, and on a busy machine costs five times as much in waiting.
 THREADS = 1
-ROWS_PER_FORECAST = 256
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def train_transformer(
     settings: TransformerSettings,
     seed: int,
 ) -> RiskTransformer:
-    """Fit the network on `train_rows`, and keep the weights of the epoch best on `tuning_rows`.
+    """Fit the network on `train_rows`, and keep the weights of the epoch that is best on some `tuning_rows`.
 
     The same inputs and seed give the same weights on one machine. The global random state is left as it was.
     """
@@ -88,26 +88,45 @@ def train_transformer(
         torch.manual_seed(seed)
         model = RiskTransformer(tokens, labels.outcome.shape[1], intervals, settings)
         _start_at_train_hazards(model, labels, torch.from_numpy(np.asarray(train_rows)))
-        optimiser = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
-        best_loss, best_epoch, best_weights = mean_loss(model, sequences, labels, tuning_rows), 0, copied(model)
-        progress = tqdm(range(1, settings.most_epochs + 1), desc="training timeline transformer", disable=None)
-        for epoch in progress:
+        optimiser = torch.optim.AdamW(
+            model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+        )
+        epochs = rows_by_epoch(train_rows, settings, shuffler)
+        steps = sum(-(-len(rows) // settings.rows_per_batch) for rows in epochs)
+        pace = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: learning_pace(step / steps))
+        looked_at = shuffler.permutation(tuning_rows)[: settings.rows_per_epoch]
+        best_loss, best_weights = mean_loss(model, sequences, labels, looked_at), copied(model)
+        progress = tqdm(epochs, desc="training timeline transformer", disable=None)
+        for of_epoch in progress:
             model.train()
-            for rows in shuffled_batches(sequences, train_rows, settings.rows_per_batch, shuffler):
+            for rows in shuffled_batches(sequences, of_epoch, settings.rows_per_batch, shuffler):
                 optimiser.zero_grad()
                 loss = batch_loss(model, sequences, labels, rows).mean()
                 loss.backward()
                 nn.utils.clip_grad_norm_(model.parameters(), 1.0)
                 optimiser.step()
-            tuning_loss = mean_loss(model, sequences, labels, tuning_rows)
+                pace.step()
+            tuning_loss = mean_loss(model, sequences, labels, looked_at)
             progress.set_postfix(tuning_loss=f"{tuning_loss:.4f}")
             if tuning_loss < best_loss:
-                best_loss, best_epoch, best_weights = tuning_loss, epoch, copied(model)
-            elif epoch - best_epoch >= settings.patience_epochs:
-                break
-        progress.close()
+                best_loss, best_weights = tuning_loss, copied(model)
     model.load_state_dict(best_weights)
     return model.eval()
+
+
+def rows_by_epoch(
+    rows: NDArray[np.integer], settings: TransformerSettings, shuffler: np.random.Generator
+) -> list[NDArray[np.int64]]:
+    """The rows of each epoch: all of them, or, where they are too many, stretches of one pass after another."""
+    size = min(settings.rows_per_epoch, len(rows))
+    passes = -(-settings.epochs * size // len(rows))
+    order = np.concatenate([shuffler.permutation(np.asarray(rows, dtype=np.int64)) for _ in range(passes)])
+    return [order[epoch * size : (epoch + 1) * size] for epoch in range(settings.epochs)]
+
+
+def learning_pace(progress: float) -> float:
+    """The share of the highest learning rate after a share of all steps: up during the first tenth, then down."""
+    return min(1.0, 10 * progress + 0.01) * (1 + np.cos(np.pi * progress)) / 2
 
 
 def batch_loss(model: RiskTransformer, sequences: Sequences, labels: HazardLabels, rows: NDArray[np.integer]) -> Tensor:
@@ -121,7 +140,7 @@ def mean_loss(model: RiskTransformer, sequences: Sequences, labels: HazardLabels
     """Mean negative log-likelihood over the answered questions of `rows`, without dropout."""
     model.eval()
     with torch.inference_mode():
-        losses = [batch_loss(model, sequences, labels, part) for part in parts_of(sequences, rows)]
+        losses = [batch_loss(model, sequences, labels, rows[part]) for part in parts_of(sequences, rows)]
     return float(torch.cat(losses).double().mean())
 
 
@@ -137,35 +156,12 @@ def forecast_log_odds(
     """
     model.eval()
     answers = np.zeros((len(rows), len(places)))
-    of_row = {int(row): place for place, row in enumerate(rows)}
     with torch.inference_mode(), steady_threads():
         for part in parts_of(sequences, rows):
-            logits = model.at_prediction_time(batch_of(sequences, part))
+            logits = model.at_prediction_time(batch_of(sequences, rows[part]))
             columns = [incidence_log_odds(logits[:, task], intervals) for task, intervals in places]
-            answers[[of_row[int(row)] for row in part]] = torch.stack(columns, dim=1).numpy()
+            answers[part] = torch.stack(columns, dim=1).numpy()
     return answers
-
-
-def parts_of(sequences: Sequences, rows: NDArray[np.integer]) -> Iterator[NDArray[np.integer]]:
-    """Rows in batches of like length, shortest first."""
-    rows = np.asarray(rows, dtype=np.int64)
-    ordered = rows[np.argsort(np.diff(sequences.visit_ends)[rows], kind="stable")]
-    for start in range(0, len(ordered), ROWS_PER_FORECAST):
-        yield ordered[start : start + ROWS_PER_FORECAST]
-
-
-def shuffled_batches(
-    sequences: Sequences, rows: NDArray[np.integer], size: int, shuffler: np.random.Generator
-) -> list[NDArray[np.integer]]:
-    """Rows in random batches; within each eight batches alike lengths go together, to save padding."""
-    lengths = np.diff(sequences.visit_ends)
-    shuffled = shuffler.permutation(np.asarray(rows, dtype=np.int64))
-    batches = []
-    for start in range(0, len(shuffled), 8 * size):
-        pool = shuffled[start : start + 8 * size]
-        pool = pool[np.argsort(lengths[pool], kind="stable")]
-        batches += [pool[first : first + size] for first in range(0, len(pool), size)]
-    return [batches[place] for place in shuffler.permutation(len(batches))]
 
 
 @contextmanager

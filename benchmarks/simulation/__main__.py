@@ -58,7 +58,7 @@ def _solve(rounds: int, blocks: int, seed: int) -> None:
         world = compile_world(load_world().raw | {"solved": solved})
         cells = compare(take_census(blocks, seed + 100 + turn, world=world), world)
         print(f"round {turn + 1}: {sum(c.is_within for c in cells)} of {len(cells)} figures within", file=sys.stderr)
-        solved = correct(cells, solved)
+        solved = correct(cells, solved, damping=1 / (1 + turn / 2))
         write_solved(solved)
 
 

@@ -1,4 +1,4 @@
-"""Counting the simulated population: surveys of everybody each January, and every event with the person-years behind it."""
+"""Counting the simulated population: surveys of everybody each year, and all events with the person-years behind."""
 
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
@@ -18,8 +18,11 @@ BANDS = np.array([20, 30, 40, 50, 60, 70, 80])
 
 @dataclass
 class Census:
-    """survey: one row a person and survey. events: one row an event (what, person, month, age, sex). years: person-years
-    by band and sex. stays: one row a stay. people: one row a person, with the months of leaving and death."""
+    """What was counted.
+
+    survey: one row a person and survey. events: one row an event (what, person, month, age, sex). years: person-years
+    by band and sex. stays: one row a stay. people: one row a person, with the first month on record.
+    """
 
     survey: pl.DataFrame
     events: pl.DataFrame
@@ -51,8 +54,8 @@ def _count_block(task: tuple[int, int, World | None]) -> tuple[pl.DataFrame, ...
     with threadpool_limits(1):
         first_month: dict[int, int] = {}
         had = None
-        for month, people, happened, who in live(world, seed, number):
-            who = who + 100_000 * number
+        for month, people, happened, numbers in live(world, seed, number):
+            who = numbers + 100_000 * number
             first_month.update({int(w): month for w in who if int(w) not in first_month})
             _count_events(block, world, month, people, happened, who, had)
             had = people.has.copy()

@@ -18,16 +18,23 @@ Table = list[tuple[str, ...]]
 
 
 def write_document(
-    cells: list[Cell], figures: list[Figure], interventions: list[Figure], confounding: pl.DataFrame, oracle: pl.DataFrame, people: int
+    cells: list[Cell],
+    figures: list[Figure],
+    interventions: list[Figure],
+    confounding: pl.DataFrame,
+    oracle: pl.DataFrame,
+    people: int,
 ) -> None:
     """Replace what was measured in docs/simulation.md."""
     hard = [c for c in cells if c.target["tag"] in "vc"] + [f for f in figures if f.tag in "vc"]
     near = sum(one.is_within for one in hard)
     parts = [
         _BEGIN,
-        f"\nMeasured on {people:,} simulated people by `python -m benchmarks.simulation --docs`. Of {len(hard)} verified figures "
-        f"{near} lie within the accepted deviation (20 % unless stated). Those that do not are marked **off**. Tags: v read in the "
-        "source, c computed from public NHANES records, v2 read in a page that quotes it, m from memory (these only warn).\n",
+        f"\nMeasured on {people:,} simulated people by `python -m benchmarks.simulation --docs`. Of {len(hard)} "
+        f"verified figures {near} lie within the accepted deviation (20 % unless stated); the others are marked "
+        "**off**. Tags: "
+        "v read in the source, c computed from public NHANES records, v2 read in a page that quotes it, m from memory "
+        "(these only warn).\n",
         "### Figures by age and sex\n",
         *_cells(cells),
         "### Stays, survival, correlations, testing\n",
@@ -35,23 +42,25 @@ def write_document(
         "### Treatments forced on, against off, in the same lives\n",
         "Ratio of events within five years.\n",
         *_table(("check", "published", "simulated", "ratio", "tag", "source", ""), [_row(f) for f in interventions]),
-        "The crude picture that the records show instead, at 60 and over: who takes a drug is sicker (confounding by indication).\n",
+        "The crude picture that the records show instead, at 60 and over: who takes a drug is sicker (confounding by "
+        "indication).\n",
         *_table(
             ("drug", "trouble", "with the drug, %", "without, %"),
             [(drug, trouble, f"{on:.1f}", f"{off:.1f}") for drug, trouble, on, off in confounding.iter_rows()],
         ),
         "### How well could anybody foresee it\n",
-        "AUROC of the true risk (100 futures of one visit of each person; interval by bootstrap), and of age and sex alone, cross-validated, "
-        "on the same rows. The true risk is itself estimated, so at few outcomes its AUROC is a little too low.\n",
+        "AUROC of the true risk (100 futures of one visit of each person; interval by bootstrap), and of age and sex "
+        "alone, cross-validated, on the same rows. The true risk is itself estimated, so at few outcomes its AUROC is "
+        "a little too low.\n",
         *_table(
             ("task", "horizon, months", "rows", "outcomes", "true risk", "95 %", "age and sex"),
             [
-                (task, str(h), f"{rows:,}", str(events) if events >= 20 else "<20", *(("", "", "") if auroc is None else (f"{auroc:.3f}", f"{low:.3f}-{high:.3f}", f"{simple:.3f}")))
+                (task, str(h), f"{rows:,}", str(events) if events >= 20 else "<20", *_aurocs(auroc, low, high, simple))
                 for task, h, rows, events, auroc, low, high, simple, _ in oracle.iter_rows()
             ],
         ),
         _END,
-    ]  # fmt: skip
+    ]
     text = DOCUMENT.read_text()
     pattern = re.compile(re.escape(_BEGIN) + ".*" + re.escape(_END), re.DOTALL)
     DOCUMENT.write_text(pattern.sub(lambda _: "\n".join(parts), text))
@@ -63,13 +72,37 @@ def _cells(cells: list[Cell]) -> list[str]:
         ratio = f"{cell.simulated / cell.published:.2f}" if cell.published else ""
         ages = f"{cell.ages[0]}-{cell.ages[1] - 1}" if cell.ages[1] < 110 else f"{cell.ages[0]}+"
         target = cell.target
-        rows.append((target["name"], cell.sex, ages, _number(cell.published), _number(cell.simulated), ratio, target["tag"], target["source"], "" if cell.is_within else "**off**"))  # fmt: skip
+        rows.append(
+            (
+                target["name"],
+                cell.sex,
+                ages,
+                _number(cell.published),
+                _number(cell.simulated),
+                ratio,
+                target["tag"],
+                target["source"],
+                "" if cell.is_within else "**off**",
+            )
+        )
     return _table(("figure", "sex", "age", "published", "simulated", "ratio", "tag", "source", ""), rows)
+
+
+def _aurocs(auroc: float | None, low: float, high: float, simple: float) -> tuple[str, str, str]:
+    return ("", "", "") if auroc is None else (f"{auroc:.3f}", f"{low:.3f}-{high:.3f}", f"{simple:.3f}")
 
 
 def _row(figure: Figure) -> tuple[str, ...]:
     ratio = f"{figure.simulated / figure.published:.2f}" if figure.published else ""
-    return (figure.name, _number(figure.published), _number(figure.simulated), ratio, figure.tag, figure.source, "" if figure.is_within else "**off**")  # fmt: skip
+    return (
+        figure.name,
+        _number(figure.published),
+        _number(figure.simulated),
+        ratio,
+        figure.tag,
+        figure.source,
+        "" if figure.is_within else "**off**",
+    )
 
 
 def _number(value: float) -> str:
@@ -89,16 +122,30 @@ def draw_pictures(cells: list[Cell], census: Census) -> None:
     _lines(cells, ["Death, all causes"], "deaths.png", "deaths per 1,000 person-years", log=True)
     _lines(
         cells,
-        ["Diabetes (told, or HbA1c 6.5 % or more)", "Hypertension (140/90 or drug)", "Infarction ever", "Stroke ever", "Heart failure", "eGFR below 60"],
+        [
+            "Diabetes (told, or HbA1c 6.5 % or more)",
+            "Hypertension (140/90 or drug)",
+            "Infarction ever",
+            "Stroke ever",
+            "Heart failure",
+            "eGFR below 60",
+        ],
         "conditions.png",
         "percent of people",
-    )  # fmt: skip
+    )
     _lines(
         cells,
-        ["Body-mass index, mean", "Systolic pressure, mean", "LDL cholesterol, mean", "HbA1c, mean", "eGFR, mean", "Smokes"],
+        [
+            "Body-mass index, mean",
+            "Systolic pressure, mean",
+            "LDL cholesterol, mean",
+            "HbA1c, mean",
+            "eGFR, mean",
+            "Smokes",
+        ],
         "risk_factors.png",
         "",
-    )  # fmt: skip
+    )
     _lines(cells, ["Statin", "ACE inhibitor or ARB", "Beta blocker", "Thiazide"], "drugs.png", "percent of people")
     _stays(census)
 
@@ -117,7 +164,9 @@ def _lines(cells: list[Cell], names: list[str], file: str, unit: str, log: bool 
             ages = [(cell.ages[0] + min(cell.ages[1], 95)) / 2 for cell in of]
             panel.plot(ages, [cell.simulated for cell in of], style, color=_INK, label=f"simulated, {sex}")
             marker = "o" if sex != "male" else "s"
-            panel.plot(ages, [cell.published for cell in of], marker, color=_PUBLISHED, label=f"published, {sex}", markersize=4)
+            panel.plot(
+                ages, [cell.published for cell in of], marker, color=_PUBLISHED, label=f"published, {sex}", markersize=4
+            )
         panel.set_title(name, fontsize=9)
         panel.set_xlabel("age", fontsize=8)
         panel.set_ylabel(unit, fontsize=8)

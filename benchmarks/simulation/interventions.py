@@ -39,17 +39,107 @@ def _has(name: str, *without: str) -> Chosen:
 
 # name, who, what is forced (drugs, or shifts of states), the event counted, published ratio, tag, source
 CHECKS: list[tuple[str, Chosen, dict[str, float], str, float, float, str, str]] = [
-    ("LDL lower by 1 mmol/L: infarction", _is_adult_of(50, 85), {"ldl": -38.67}, "infarction", 0.78, 0.10, "v", "CTT, 0.76 to 0.80"),
-    ("Systolic pressure lower by 10: stroke", _is_adult_of(50, 85), {"sbp": -10}, "stroke", 0.73, 0.15, "v", "Ettehad 2016"),
-    ("Systolic pressure lower by 10: coronary disease", _is_adult_of(50, 85), {"sbp": -10}, "coronary", 0.83, 0.15, "v", "Ettehad 2016"),
-    ("Metformin in prediabetes: diabetes", _has("prediabetes"), {"metformin": 1}, "type_2_diabetes", 0.69, 0.20, "v", "DPP, 3 years"),
-    ("GLP-1 agonist in diabetes: infarction or stroke", _has("type_2_diabetes"), {"glp1": 1}, "cardiovascular", 0.86, 0.15, "v", "trial meta-analysis"),
-    ("SGLT2 inhibitor in heart failure: stay for it", _has("heart_failure"), {"sglt2": 1}, "heart_failure_stay", 0.74, 0.20, "v", "Nuffield, CV death or HF stay 0.77"),
-    ("Anticoagulant in atrial fibrillation: stroke", _has("atrial_fibrillation"), {"anticoagulant": 1}, "stroke", 0.36, 0.30, "m", "warfarin against nothing"),
-    ("Bisphosphonate in osteoporosis: hip fracture", _has("osteoporosis"), {"bisphosphonate": 1}, "hip_fracture", 0.62, 0.25, "m", "0.6 to 0.7"),
-    ("No effect: statin on hip fracture", _is_adult_of(60, 90), {"statin": 1}, "hip_fracture", 1.0, 0.10, "c", "negative control"),
-    ("No effect: beta blocker after infarction with normal ejection, on death", _has("infarction", "heart_failure"), {"beta_blocker": 1}, "death", 0.97, 0.10, "v", "2025 individual-patient meta-analysis"),
-]  # fmt: skip
+    (
+        "LDL lower by 1 mmol/L: infarction",
+        _is_adult_of(50, 85),
+        {"ldl": -38.67},
+        "infarction",
+        0.78,
+        0.10,
+        "v",
+        "CTT, 0.76 to 0.80",
+    ),
+    (
+        "Systolic pressure lower by 10: stroke",
+        _is_adult_of(50, 85),
+        {"sbp": -10},
+        "stroke",
+        0.73,
+        0.15,
+        "v",
+        "Ettehad 2016",
+    ),
+    (
+        "Systolic pressure lower by 10: coronary disease",
+        _is_adult_of(50, 85),
+        {"sbp": -10},
+        "coronary",
+        0.83,
+        0.15,
+        "v",
+        "Ettehad 2016",
+    ),
+    (
+        "Metformin in prediabetes: diabetes",
+        _has("prediabetes"),
+        {"metformin": 1},
+        "type_2_diabetes",
+        0.69,
+        0.20,
+        "v",
+        "DPP, 3 years",
+    ),
+    (
+        "GLP-1 agonist in diabetes: infarction or stroke",
+        _has("type_2_diabetes"),
+        {"glp1": 1},
+        "cardiovascular",
+        0.86,
+        0.15,
+        "v",
+        "trial meta-analysis",
+    ),
+    (
+        "SGLT2 inhibitor in heart failure: stay for it",
+        _has("heart_failure"),
+        {"sglt2": 1},
+        "heart_failure_stay",
+        0.74,
+        0.20,
+        "v",
+        "Nuffield, CV death or HF stay 0.77",
+    ),
+    (
+        "Anticoagulant in atrial fibrillation: stroke",
+        _has("atrial_fibrillation"),
+        {"anticoagulant": 1},
+        "stroke",
+        0.36,
+        0.30,
+        "m",
+        "warfarin against nothing",
+    ),
+    (
+        "Bisphosphonate in osteoporosis: hip fracture",
+        _has("osteoporosis"),
+        {"bisphosphonate": 1},
+        "hip_fracture",
+        0.62,
+        0.25,
+        "m",
+        "0.6 to 0.7",
+    ),
+    (
+        "No effect: statin on hip fracture",
+        _is_adult_of(60, 90),
+        {"statin": 1},
+        "hip_fracture",
+        1.0,
+        0.10,
+        "c",
+        "negative control",
+    ),
+    (
+        "No effect: beta blocker after infarction with normal ejection, on death",
+        _has("infarction", "heart_failure"),
+        {"beta_blocker": 1},
+        "death",
+        0.97,
+        0.10,
+        "v",
+        "2025 individual-patient meta-analysis",
+    ),
+]
 
 
 def check_interventions(blocks: int, seed: int = 11, processes: int = 2) -> list[Figure]:
@@ -75,7 +165,7 @@ def _compare(world: World, people: People, check: tuple, seed: list[int]) -> tup
     _, chosen, forced, event, *_ = check
     who = people.take(np.flatnonzero(chosen(people, world)))
     with_it = {name: 1.0 if name in world.drugs else shift for name, shift in forced.items()}
-    without = {name: 0.0 for name in forced}
+    without = dict.fromkeys(forced, 0.0)
     return _events(world, who, with_it, event, seed), _events(world, who, without, event, seed)
 
 

@@ -1,7 +1,7 @@
 """How well could anybody foresee the simulated outcomes: the AUROC of the true risks, beside age and sex alone.
 
-The outcome of each row is one more life from the same state, outside the estimate of its risk; so the true risk cannot be
-flattered, and no model on the records can pass it but by chance.
+The outcome of each row is one more life from the same state, outside the estimate of its risk; so the true risk cannot
+be flattered, and no model on the records can pass it but by chance.
 """
 
 from concurrent.futures import ProcessPoolExecutor
@@ -41,7 +41,7 @@ def _of_block(task: tuple) -> pl.DataFrame:
 
 
 def oracle_table(risks: pl.DataFrame, seed: int = 0) -> pl.DataFrame:
-    """One row a task and horizon: rows, events, oracle_auroc (low, high), age_sex_auroc, mean and worst standard error."""
+    """One row a task and horizon: rows, events, oracle_auroc (low, high), age_sex_auroc, mean standard error."""
     rows = []
     usual = risks.filter(pl.col("treatment") == "as usual")
     for (task, months), of in usual.group_by("task", "horizon_months", maintain_order=True):
@@ -54,7 +54,19 @@ def oracle_table(risks: pl.DataFrame, seed: int = 0) -> pl.DataFrame:
         model = make_pipeline(SplineTransformer(n_knots=5), LogisticRegression(max_iter=2_000))
         fitted = cross_val_predict(model, known, outcome, cv=5, method="predict_proba")[:, 1]
         noise = float(of["standard_error"].mean())
-        rows.append((task, months, of.height, int(outcome.sum()), roc_auc_score(outcome, risk), low, high, roc_auc_score(outcome, fitted), noise))  # fmt: skip
+        rows.append(
+            (
+                task,
+                months,
+                of.height,
+                int(outcome.sum()),
+                roc_auc_score(outcome, risk),
+                low,
+                high,
+                roc_auc_score(outcome, fitted),
+                noise,
+            )
+        )
     names = [
         "task",
         "horizon_months",

@@ -1,4 +1,4 @@
-"""Figures that are no single mean, share or rate: stays, returns, survival after them, hazards, correlations, delays."""
+"""Figures that are no single mean, share or rate: stays, returns, survival after, hazards, correlations, tests."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -76,7 +76,14 @@ def _returns(census: Census, world: World) -> Iterator[Figure]:
     for kind, published in (("heart_failure", 22.9), ("infarction", 18.2), ("pneumonia", 17.5), ("copd", 18.4)):
         of = old.filter(pl.col("kind") == kind)
         name = kind.replace("_", " ")
-        yield Figure(f"Back within 30 days after {name}, 65 and over, %", published, 100 * float(of["returns"].mean()), "v", "CMS", count=of.height)  # fmt: skip
+        yield Figure(
+            f"Back within 30 days after {name}, 65 and over, %",
+            published,
+            100 * float(of["returns"].mean()),
+            "v",
+            "CMS",
+            count=of.height,
+        )
 
 
 def _after_stays(census: Census, world: World) -> Iterator[Figure]:
@@ -98,8 +105,23 @@ def _after_stays(census: Census, world: World) -> Iterator[Figure]:
     old = stays.filter(pl.col("age") >= 65)
     for kind, published in (("heart_failure", 35.8), ("infarction", 25.1), ("pneumonia", 31.1), ("hip_fracture", 23.7)):
         of = old.filter(pl.col("kind") == kind)
-        yield Figure(f"Died within a year of a stay for {kind.replace('_', ' ')}, 65 and over, %", published, 100 * float(of["dead"].mean()), "v", "Medicare 2008-10; hip: Olmsted", within=0.3, count=of.height)  # fmt: skip
-    yield Figure("Died within a year of any medical stay, 65 and over, %", 13.3, 100 * float(old.filter(~pl.col("kind").str.contains("surgery"))["dead"].mean()), "v", "Medicare", within=0.3)  # fmt: skip
+        yield Figure(
+            f"Died within a year of a stay for {kind.replace('_', ' ')}, 65 and over, %",
+            published,
+            100 * float(of["dead"].mean()),
+            "v",
+            "Medicare 2008-10; hip: Olmsted",
+            within=0.3,
+            count=of.height,
+        )
+    yield Figure(
+        "Died within a year of any medical stay, 65 and over, %",
+        13.3,
+        100 * float(old.filter(~pl.col("kind").str.contains("surgery"))["dead"].mean()),
+        "v",
+        "Medicare",
+        within=0.3,
+    )
 
 
 def _hazard_of_diabetes(census: Census, world: World) -> Iterator[Figure]:
@@ -112,7 +134,14 @@ def _hazard_of_diabetes(census: Census, world: World) -> Iterator[Figure]:
     rate = {}
     for low, high in ((4.5, 5.5), (5.5, 6.0), (6.0, 6.5)):
         rate[low] = followed.filter((pl.col("measured_hba1c") >= low) & (pl.col("measured_hba1c") < high))["new"].mean()
-    yield Figure("Diabetes onset, HbA1c 5.5-6 against below", 4.0, rate[5.5] / rate[4.5], "v", "cohorts (1.9, 7.8, 25.8 per 1,000)", within=0.35)  # fmt: skip
+    yield Figure(
+        "Diabetes onset, HbA1c 5.5-6 against below",
+        4.0,
+        rate[5.5] / rate[4.5],
+        "v",
+        "cohorts (1.9, 7.8, 25.8 per 1,000)",
+        within=0.35,
+    )
     yield Figure(
         "Diabetes onset, HbA1c 6-6.5 against below 5.5", 13.5, rate[6.0] / rate[4.5], "v", "cohorts", within=0.35
     )
@@ -206,7 +235,14 @@ def _correlations(census: Census, world: World) -> Iterator[Figure]:
         "NHANES",
         absolute=0.08,
     )
-    yield Figure("Correlation of age and eGFR", -0.69, float(np.corrcoef(age, survey["measured_egfr"].to_numpy())[0, 1]), "c", "NHANES", absolute=0.08)  # fmt: skip
+    yield Figure(
+        "Correlation of age and eGFR",
+        -0.69,
+        float(np.corrcoef(age, survey["measured_egfr"].to_numpy())[0, 1]),
+        "c",
+        "NHANES",
+        absolute=0.08,
+    )
 
 
 def _testing(census: Census, world: World) -> Iterator[Figure]:
@@ -219,14 +255,24 @@ def _testing(census: Census, world: World) -> Iterator[Figure]:
         within = census.events.filter(
             (pl.col("what") == f"order of {order}") & (pl.col("month") <= last) & (pl.col("month") > last - months)
         )
-        return people.join(within.group_by("person").len(), on="person", how="left").with_columns(pl.col("len").fill_null(0))
+        return people.join(within.group_by("person").len(), on="person", how="left").with_columns(
+            pl.col("len").fill_null(0)
+        )
 
     for name, order, people, months, least, published, source in (
         ("Eye examined within a year, in diabetes, %", "eye_exam", known, 12, 1, 61.6, "CDC 2014-15"),
         ("HbA1c at least twice within a year, in diabetes, %", "hba1c", known, 12, 2, 69.5, "quality measures"),
         ("Urine albumin within a year, in diabetes, %", "urine_albumin", known, 12, 1, 45.0, "memory"),
-        ("Mammogram within two years, women of 50 to 74, %", "mammogram", surveyed.filter((pl.col("is_male") == 0) & (pl.col("age") >= 50) & (pl.col("age") < 75)).select("person"), 24, 1, 75.7, "NHIS"),
-    ):  # fmt: skip
+        (
+            "Mammogram within two years, women of 50 to 74, %",
+            "mammogram",
+            surveyed.filter((pl.col("is_male") == 0) & (pl.col("age") >= 50) & (pl.col("age") < 75)).select("person"),
+            24,
+            1,
+            75.7,
+            "NHIS",
+        ),
+    ):
         share = float((tests(order, people, months)["len"] >= least).mean())
         tag = "m" if source == "memory" else "v2" if "CDC" in source else "v"
         yield Figure(name, published, 100 * share, tag, source, count=people.height)

@@ -25,6 +25,7 @@ class Key:
     date_shift: bytes
     splits: bytes
     vault: bytes
+    contents: bytes
 
     def __repr__(self) -> str:
         return "Key(…)"
@@ -41,6 +42,7 @@ def derive_keys(secret: bytes) -> Key:
         date_shift=derive("date shift"),
         splits=derive("splits"),
         vault=derive("vault"),
+        contents=derive("contents"),
     )
 
 

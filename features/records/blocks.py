@@ -31,9 +31,9 @@ class Refused(NamedTuple):
 class Block:
     """Records read together, in their plain forms, and the texts that could not be taken for records at all.
 
-    `positions` tell the records of a file apart and rise with their place. `names` are the full URLs of their bundle
+    `positions` tell the records of a stretch apart and rise with their place. `names` are the full URLs of their bundle
     that differ from `Type/id`. `text` is what they were read from, `start` the byte at which it starts; `texts` are
-    the records one by one, worked out when first asked for.
+    the records one by one, worked out when first asked for. `deleted` are the `Type/id` that a bundle says are no more.
     """
 
     records: Sequence[msgspec.Struct]
@@ -43,6 +43,7 @@ class Block:
     start: int = 0
     text: bytes = b""
     texts: Sequence[bytes] = ()
+    deleted: Sequence[str] = ()
 
     def text_of(self, number: int) -> bytes:
         """The text of a record."""
@@ -79,6 +80,14 @@ class Entry(msgspec.Struct):
 
     fullUrl: str | None = None
     resource: msgspec.Raw = msgspec.Raw()
+    request: msgspec.Raw = msgspec.Raw()
+
+
+class Request(msgspec.Struct):
+    """What an entry asks a server to do."""
+
+    method: str | None = None
+    url: str | None = None
 
 
 class RawBundle(msgspec.Struct):
@@ -124,16 +133,26 @@ def block_of_document(offset: int, text: bytes) -> Block:
     except msgspec.MsgspecError as error:
         return Block((), (), [Refused(offset, None, "a bundle with " + reason_for(error, text))])
     names: dict[str, str] = {}
-    records, texts = [], []
+    records, texts, deleted = [], [], []
     for entry in bundle.entry:
         raw = bytes(entry.resource)
         if not raw or raw == b"null":
+            deleted += _deleted_by(bytes(entry.request))
             continue
         record = _plain_form(raw)
         _name(entry.fullUrl, record, names)
         records.append(record)
         texts.append(raw)
-    return Block(records, range(offset, offset + len(records)), (), names, offset, text, texts)
+    return Block(records, range(offset, offset + len(records)), (), names, offset, text, texts, deleted)
+
+
+def _deleted_by(request: bytes) -> list[str]:
+    """The `Type/id` that a bundle's entry deletes; none for an entry that does something else."""
+    try:
+        asked = msgspec.json.decode(request, type=Request | None)
+    except msgspec.MsgspecError:
+        return []
+    return [asked.url] if asked is not None and asked.method == "DELETE" and asked.url is not None else []
 
 
 def _plain_form(text: bytes) -> msgspec.Struct:

@@ -316,7 +316,7 @@ def read_record(record: fhir.Resource, position: int, rows: Rows) -> str | None:
         raise Unreadable("no id")
     reader = READERS.get(kind)
     if reader is None:
-        return _name(record, kind, resource, rows)
+        return _name(record, kind, resource, position, rows)
     subject = rows.new_patient(resource) if kind == "Patient" else rows.subject_of(subject_reference(record, kind))
     rows.begin(rows.pseudonym(kind, resource), subject)
     before = rows.count()
@@ -351,11 +351,11 @@ def _is_in_error(record: fhir.Resource, kind: str) -> bool:
     return kind != "Patient" and record.status == _IN_ERROR  # type: ignore[attr-defined]
 
 
-def _name(record: fhir.Resource, kind: str, resource: str, rows: Rows) -> str:
+def _name(record: fhir.Resource, kind: str, resource: str, position: int, rows: Rows) -> str:
     """Note what an organisation or a medicine is called, for the records that refer to it."""
     if kind == "Organization":
         for identifier in record.identifier:  # type: ignore[attr-defined]
             rows.name_site(f"{identifier.system or ''}|{identifier.value}", resource)
         return NAMES_SITE
-    rows.name_medication(resource, rows.concept_of(record.code))  # type: ignore[attr-defined]
+    rows.name_medication(resource, rows.concept_of(record.code), position, record.meta)  # type: ignore[attr-defined]
     return NAMES_MEDICINE

@@ -8,7 +8,7 @@ from features.privacy.date_shift import MINUTE
 from features.records.rows import Rows
 from features.records.units import harmonise, plan_measures
 
-RECORD = {
+_RECORD = {
     "record_id": pl.Int64,
     "subject_id": pl.Int64,
     "shift": pl.Int64,
@@ -19,28 +19,59 @@ RECORD = {
     "resource": pl.String,
     "encounter_id": pl.Int64,
 }
-CONTEXT = {"kind": pl.String, "file": pl.Int64, "is_retired": pl.Boolean, "site_id": pl.Int64}
-EVENT = {
+_CONTEXT = {"kind": pl.String, "stretch": pl.Int64, "is_retired": pl.Boolean, "site_id": pl.Int64}
+_EVENT = {
     "record": pl.UInt32,
     "measure": pl.UInt32,
     "time": pl.Int64,
     "known_time": pl.Int64,
     "numeric_value": pl.Float64,
 }
-MEASURE = {"concept": pl.UInt32, "unit": pl.String, "text_value": pl.String}
+_MEASURE = {"concept": pl.UInt32, "unit": pl.String, "text_value": pl.String}
+
+# What `frames_of` gives.
+RECORDS = pl.Schema(
+    {
+        "record_id": pl.Int64,
+        "subject_id": pl.Int64,
+        "position": pl.Int64,
+        "version_time": pl.Int64,
+        "version_number": pl.Int64,
+        "resource": pl.String,
+        "kind": pl.String,
+        "stretch": pl.Int64,
+        "is_retired": pl.Boolean,
+    }
+)
+EVENTS = pl.Schema(
+    [
+        ("time", pl.Datetime("us")),
+        ("known_time", pl.Datetime("us")),
+        ("numeric_value", pl.Float32),
+        ("record_id", pl.Int64),
+        ("subject_id", pl.Int64),
+        ("stretch", pl.Int64),
+        ("position", pl.Int64),
+        ("encounter_id", pl.Int64),
+        ("site_id", pl.Int64),
+        ("code", pl.String),
+        ("wording", pl.String),
+        ("text_value", pl.String),
+        ("unit", pl.String),
+    ]
+)
 
 
 def frames_of(rows: Rows) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The records and the events; dates moved and cut to the minute, values in their code's unit.
+    """The records and the events (RECORDS, EVENTS); dates moved and cut to the minute, values in their code's unit.
 
-    Records: record_id, subject_id, kind, file, position, version_time, version_number, is_retired, resource.
-    Events:  record_id, subject_id, file, position, encounter_id, site_id, time, known_time, code, wording,
-             numeric_value, unit, text_value. Times are null where the record gives none.
+    `version_time` is not moved. An event's times are null where the record gives none. What had to be done to values
+    is noted in the facts of their stretches.
     """
-    records = _as_frame(rows.records, RECORD)
-    records = records.hstack(_as_frame(list(rows.contexts), CONTEXT)[records["context"]]).drop("context")
-    events = _as_frame(rows.events, EVENT)
-    measures = _as_frame(list(rows.measures), MEASURE)
+    records = _as_frame(rows.records, _RECORD)
+    records = records.hstack(_as_frame(list(rows.contexts), _CONTEXT)[records["context"]]).drop("context")
+    events = _as_frame(rows.events, _EVENT)
+    measures = _as_frame(list(rows.measures), _MEASURE)
     measures = measures.select(
         "unit",
         "text_value",
@@ -48,17 +79,22 @@ def frames_of(rows: Rows) -> tuple[pl.DataFrame, pl.DataFrame]:
         wording=pl.Series(rows.concept_wordings, dtype=pl.String).gather(measures["concept"]),
     )
     measure = events["measure"]
-    numbers, units, counts = harmonise(measure, events["numeric_value"], plan_measures(measures.select("code", "unit")))
-    for finding, count in counts.items():
-        rows.note(finding, count)
-    of_record = records.select("record_id", "subject_id", "file", "position", "encounter_id", "site_id", "shift")
+    of_record = records.select("record_id", "subject_id", "stretch", "position", "encounter_id", "site_id", "shift")
+    numbers, units, counts = harmonise(
+        measure,
+        events["numeric_value"],
+        plan_measures(measures.select("code", "unit")),
+        of_record["stretch"].gather(events["record"]),
+    )
+    for stretch, finding, count in counts.iter_rows():
+        rows.stretches[stretch].findings[finding] += count
     events = (
         events.hstack(of_record[events["record"]])
         .hstack(measures.select("code", "wording", "text_value")[measure])
         .with_columns(time=_moved("time"), known_time=_moved("known_time"), numeric_value=numbers, unit=units)
         .drop("record", "measure", "shift")
     )
-    return records.drop("shift", "encounter_id", "site_id"), events
+    return records.select(RECORDS.keys()), events.select(EVENTS.keys())
 
 
 def _as_frame(rows: list[tuple], schema: Mapping[str, type[pl.DataType]]) -> pl.DataFrame:

@@ -3,6 +3,8 @@
 import os
 import re
 from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
@@ -11,13 +13,19 @@ from features.errors import SourceError
 from features.privacy.keys import Key
 from features.privacy.pseudonyms import label
 from features.privacy.rules import load_rules
-from features.processes import Spread
-from features.records.landing import Landed, land, patient_aliases, plan_tasks
-from features.records.reading import SourceFile
+from features.processes import Spread, alone
+from features.records.facts import joined
+from features.records.landing import FOUND, Task, land, number_of, plan_tasks, scan
+from features.records.reading import LEAST_BYTES, SourceFile
 from features.records.resources import unused_types
+from features.records.standing import Standing, only, unambiguous, without_erased
 from features.settings import RecordSettings
 
 _FEW_BYTES = 3_000_000  # compressed or not: below this, starting processes costs more than it saves
+_LITTLE_TEXT = (
+    30_000_000  # bytes; the same for the news of a source that is known already, and ten times to look for it
+)
+_TEXT_BYTES = {"plain": 1, "gzip": 13, "zstd": 16}  # of text in a byte of a file, roughly
 _TYPE_IN_FILE_NAME = re.compile(r"([A-Za-z]+)(?:[.\-_]\d+)*\.(?:nd)?jsonl?(?:\.gz|\.zst)?")
 
 
@@ -27,78 +35,120 @@ def processes_for(files: list[SourceFile], asked_for: int | None) -> int:
     return asked_for or (1 if few else os.cpu_count() or 1)
 
 
-def land_all(
-    files: list[SourceFile],
-    processes: int,
-    spread: Spread,
-    key: Key,
-    buckets: int,
-    workroom: Path,
-    settings: RecordSettings,
-) -> Landed:
-    """Read all files; then, knowing all patients, the records that name theirs by an identifier."""
-    tasks = plan_tasks(files, processes)
-    total = Landed()
-    pieces = [(task, key, buckets, workroom) for task in tasks]
-    for landed in spread(land, pieces, "reading records", "part"):
-        _add(total, landed)
-        _check_shares(total, files, settings, key)
-    if total.deferred:
-        aliases = dict(unambiguous(patient_aliases(workroom)).iter_rows())
-        for landed in spread(land, [(*piece, aliases) for piece in pieces], "reading the deferred", "part"):
-            _add(total, landed)
-    _check_shares(total, files, settings, key, is_last=True)
-    if not total.patients:
+@dataclass
+class Intake:
+    """Reads what is wanted of a source, adds it to what is known, and counts its tasks."""
+
+    files: list[SourceFile]
+    processes: int
+    spread: Spread
+    key: Key
+    buckets: int
+    folder: Path  # where the rows land, one folder a bucket
+    generation: int = 0
+    tasks: int = 0
+
+    def scan(self, files: list[SourceFile]) -> pl.DataFrame:
+        """What some of the files say, without reading it: landing.FOUND."""
+        spread, processes = self._team(sum(file.size * _TEXT_BYTES[file.compression] for file in files) // 10)
+        pieces = [(task, self.key) for task in plan_tasks(files, processes)]
+        found = list(spread(scan, pieces, "looking for what is new", "part"))
+        return pl.concat([pl.DataFrame(schema=FOUND), *found])
+
+    def read(self, standing: Standing, wanted: pl.DataFrame | None) -> Standing:
+        """Add the wanted stretches (file, nth; None for all) to `standing`, but for the records they defer."""
+        spread, tasks = self._plan(wanted)
+        pieces = [(task, self.key, self.buckets, self.folder) for task in tasks]
+        landed = list(spread(land, pieces, "reading records", "part"))
+        return replace(
+            standing,
+            stretches=pl.concat([standing.stretches, *(one.stretches for one in landed)]),
+            facts=joined([standing.facts, *(one.facts for one in landed)]),
+        )
+
+    def read_deferred(self, standing: Standing, wanted: pl.DataFrame, aliases: dict[int, int]) -> Standing:
+        """Add what the wanted stretches deferred, now that `aliases` tell the patients meant by identifiers."""
+        spread, tasks = self._plan(wanted)
+        pieces = [(task, self.key, self.buckets, self.folder, aliases) for task in tasks]
+        landed = list(spread(land, pieces, "reading the deferred", "part"))
+        return replace(standing, facts=joined([standing.facts, *(one.facts for one in landed)]))
+
+    def _plan(self, wanted: pl.DataFrame | None) -> tuple[Spread, list[Task]]:
+        spread, processes = (self.spread, self.processes) if wanted is None else self._team(wanted.height * LEAST_BYTES)
+        planned = plan_tasks(self.files, processes, self.generation, wanted, self.tasks)
+        self.tasks += len(planned)
+        return spread, planned
+
+    def _team(self, text_bytes: int) -> tuple[Spread, int]:
+        return (alone, 1) if text_bytes < _LITTLE_TEXT else (self.spread, self.processes)
+
+
+def take_in(
+    intake: Intake,
+    known: Standing,
+    wanted: pl.DataFrame | None = None,
+    half_known: Callable[[Standing], pl.DataFrame] = lambda _: pl.DataFrame(schema={"stretch": pl.Int64}),
+) -> Standing:
+    """Read the wanted stretches (file, nth; None for all), and those known ones of which they change the meaning.
+
+    `half_known` tells (stretch) of which known ones not everything was kept that is now needed. Records that name
+    their patient by an identifier are read last, once all patients are known.
+    """
+    standing = intake.read(known, wanted)
+    while True:
+        aliases = unambiguous(without_erased(standing).facts["patient_aliases"])
+        again = standing.stretches.join(
+            pl.concat([_misunderstood(standing, aliases), half_known(standing)]), on="stretch", how="semi"
+        )
+        if again.is_empty():
+            break
+        others = only(standing, standing.stretches.join(again, on="stretch", how="anti"))
+        standing = intake.read(others, again.select("file", "nth"))
+    is_new = pl.col("stretch") >= number_of(intake.generation, 0, 0)
+    deferred = standing.stretches.filter(is_new & (pl.col("deferred") > 0))
+    if deferred.is_empty():
+        return standing
+    return intake.read_deferred(standing, deferred.select("file", "nth"), dict(aliases.iter_rows()))
+
+
+def _misunderstood(standing: Standing, aliases: pl.DataFrame) -> pl.DataFrame:
+    """The stretches (stretch) with identifiers of patients that mean something else now."""
+    asked = standing.facts["asked"].join(aliases.rename({"name": "now"}), on="alias", how="left")
+    return asked.filter(pl.col("name").ne_missing(pl.col("now"))).select("stretch").unique()
+
+
+def check_usable(standing: Standing, settings: RecordSettings, names: Mapping[int, str]) -> None:
+    """Raise SourceError when too much of a file cannot be read, or there is no patient, or nothing about them."""
+    records_in = standing.stretches["records_in"].sum()
+    _check_shares(standing, settings, names)
+    patients = standing.facts["patients"].height
+    if not patients:
         raise SourceError(
-            f"{total.records_in.total():,} records were read, none of them a Patient. "
+            f"{records_in:,} records were read, none of them a Patient. "
             "Add the Patient file of the same export to the folder."
         )
-    if {kind for kind, _ in total.ignored} <= {"Organization", "Practitioner", "Location", "Medication"} and (
-        not total.visit_days
-    ):
-        patients = sum(table.height for table in total.patients)
+    kinds = set(standing.facts["ignored"]["kind"])
+    if kinds <= {"Organization", "Practitioner", "Location", "Medication"} and standing.facts["visit_days"].is_empty():
         raise SourceError(
             f"Only {patients:,} Patient records and no visit (Encounter) were found. "
             "Add the clinical files of the same export (Encounter, Condition, Observation, …) to the folder."
         )
-    return total
 
 
-def _add(total: Landed, landed: Landed) -> None:
-    total.records_in.update(landed.records_in)
-    total.ignored.update(landed.ignored)
-    total.refused.extend(landed.refused)
-    total.deferred += landed.deferred
-    total.findings.update(landed.findings)
-    total.visit_days.update(landed.visit_days)
-    total.site_aliases.extend(landed.site_aliases)
-    total.medications.extend(landed.medications)
-    total.patients.extend(landed.patients)
-
-
-def _check_shares(
-    total: Landed, files: list[SourceFile], settings: RecordSettings, key: Key, *, is_last: bool = False
-) -> None:
-    """Stop for a file of which too much is unreadable; before all is read, only when that is already certain."""
-    refused = Counter(file for file, _ in total.refused)
-    for number, bad in refused.items():
-        if bad <= settings.quarantine_records_allowed or not is_last:
+def _check_shares(standing: Standing, settings: RecordSettings, names: Mapping[int, str]) -> None:
+    of_file = standing.stretches.select("stretch", "file")
+    refused = standing.facts["refused"].join(of_file, on="stretch")
+    read = dict(standing.stretches.group_by("file").agg(pl.col("records_in").sum()).iter_rows())
+    for file, bad in refused.group_by("file").len().sort("file").iter_rows():
+        if bad <= settings.quarantine_records_allowed or bad <= settings.quarantine_share_limit * read[file]:
             continue
-        read = total.records_in[number]
-        if bad > settings.quarantine_share_limit * read:
-            reasons = Counter(one.reason for file, one in total.refused if file == number).most_common(3)
-            listed = "; ".join(f"{count:,} x {reason}" for reason, count in reasons)
-            raise SourceError(
-                f"{bad:,} of the {read:,} records in {shown_name(files[number], key)} cannot be read ({listed}). "
-                f"More than {settings.quarantine_share_limit:.0%} of a file stops the run. Mend or remove "
-                "the file, or raise records.quarantine_share_limit in the study file. The last good state stands."
-            )
-
-
-def unambiguous(aliases: pl.DataFrame) -> pl.DataFrame:
-    """alias, name: pseudonyms of identifiers and of the ids they stand for; ambiguous ones are left out."""
-    aliases = aliases.unique()
-    return aliases.filter(~pl.col("alias").is_duplicated()).sort("alias")
+        reasons = Counter(refused.filter(pl.col("file") == file)["reason"]).most_common(3)
+        listed = "; ".join(f"{count:,} x {reason}" for reason, count in reasons)
+        raise SourceError(
+            f"{bad:,} of the {read[file]:,} records in {names[file]} cannot be read ({listed}). "
+            f"More than {settings.quarantine_share_limit:.0%} of a file stops the run. Mend or remove "
+            "the file, or raise records.quarantine_share_limit in the study file. The last good state stands."
+        )
 
 
 def shown_name(file: SourceFile, key: Key) -> str:

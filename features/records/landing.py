@@ -1,24 +1,27 @@
 """One task of the reading: from files, or a part of one, to de-identified rows on disk.
 
-A task's rows land in one folder a bucket of subjects, so that `features/timelines.py` can sort a bucket at a time.
+A task's rows land, sealed, in one folder a bucket of subjects, so that a bucket can be put in order at a time.
 """
 
 import gc
-from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import msgspec
 import polars as pl
 
-from features.privacy import vault
 from features.privacy.keys import Key
 from features.privacy.rules import load_rules
-from features.records.blocks import Block, Refused
+from features.privacy.vault import seal_tables
+from features.records.blocks import Block
+from features.records.contents import CONTENTS, contents_of
 from features.records.events import read_record, subject_reference
+from features.records.facts import Facts, FactTables, tables_of
 from features.records.frames import frames_of
 from features.records.plain_records import add_plain_records
-from features.records.reading import SourceFile, read_records
+from features.records.reading import SourceFile, Stretch, blocks_of, read_stretches
 from features.records.references import identifier_in
 from features.records.resources import Resource, unused_types
 from features.records.rows import Deferred, Rows, Unreadable
@@ -28,62 +31,98 @@ _LARGE_BYTES = {"plain": 16_000_000, "gzip": 1_000_000, "zstd": 1_000_000}
 _MOST_PARTS = 8  # every part decompresses the whole file, which is cheap beside reading it, but not free
 _BATCH_BYTES = {"plain": 32_000_000, "gzip": 2_000_000, "zstd": 2_000_000}
 
-_ALIASES = "aliases"
-ALIAS = {"alias": pl.Int64, "name": pl.Int64}
+_STRETCHES_HASHED = 16
+_OWNERS = "owners"
 
 NOT_USED = "resource type not used"
+
+# Where a stretch lies (`file` is the file's number, `nth` and `offset` its place in the file), and what it says.
+FOUND = {"file": pl.Int64, "nth": pl.Int64, "offset": pl.Int64} | CONTENTS
+STRETCH = {"stretch": pl.Int64} | FOUND | {"records_in": pl.Int64, "deferred": pl.Int64}
 
 
 @dataclass(frozen=True)
 class Task:
-    """Files to read in one go, or part k of n of a large one."""
+    """Files to read in one go, or part k of n of a large one.
+
+    `wanted` are the stretches to read, by the file's number and theirs in it; None for all. `generation` counts the
+    readings into a home, so that each stretch gets a number of its own.
+    """
 
     number: int
     files: tuple[SourceFile, ...]
     part: int
     parts: int
+    generation: int = 0
+    wanted: Mapping[int, frozenset[int]] | None = None
 
 
-@dataclass
+@dataclass(frozen=True)
 class Landed:
-    """What a task did: where its rows lie, and what became of the records that gave none."""
+    """What a task read: the stretches (STRETCH) and the facts about them; the rows lie on disk."""
 
-    records_in: Counter[int] = field(default_factory=Counter)  # by file number
-    ignored: Counter[tuple[str, str]] = field(default_factory=Counter)  # by resource type and reason
-    refused: list[tuple[int, Refused]] = field(default_factory=list)  # with the file's number
-    deferred: int = 0
-    findings: Counter[str] = field(default_factory=Counter)
-    visit_days: Counter[int] = field(default_factory=Counter)
-    site_aliases: list[tuple[int, int]] = field(default_factory=list)  # pseudonyms of an identifier and of the id
-    medications: list[tuple[int, str]] = field(default_factory=list)
-    patients: list[pl.DataFrame] = field(default_factory=list)  # the columns of vault.PATIENTS
+    stretches: pl.DataFrame
+    facts: FactTables
 
 
-def plan_tasks(files: list[SourceFile], processes: int) -> list[Task]:
-    """Divide the reading: large files of lines into parts, small files into batches; the largest first."""
-    tasks: list[tuple[float, tuple[SourceFile, ...], int, int]] = []
+def plan_tasks(
+    files: list[SourceFile],
+    processes: int,
+    generation: int = 0,
+    wanted: pl.DataFrame | None = None,
+    first_number: int = 0,
+) -> list[Task]:
+    """Divide the reading: large files of lines into parts, small files into batches; the largest first.
+
+    `wanted` has a row, file and nth, for each stretch to read; without it all are. Tasks are numbered from
+    `first_number` on.
+    """
+    wanted_of: dict[int, frozenset[int]] | None = None
+    if wanted is not None:
+        wanted_of = {file: frozenset(found) for file, found in wanted.group_by("file").agg("nth").iter_rows()}
+        files = [file for file in files if file.number in wanted_of]
+    tasks: list[tuple[float, Task]] = []
     batch: list[SourceFile] = []
     filled = 0.0
     for file in files:
         if processes > 1 and file.shape == "lines" and file.size > _LARGE_BYTES[file.compression]:
             parts = min(2 * processes, _MOST_PARTS)
-            tasks.extend((file.size / parts, (file,), part, parts) for part in range(parts))
+            tasks.extend((file.size / parts, Task(0, (file,), part, parts)) for part in range(parts))
             continue
         batch.append(file)
         filled += file.size / _BATCH_BYTES[file.compression]
         if filled >= 1:
-            tasks.append((sum(one.size for one in batch), tuple(batch), 0, 1))
+            tasks.append((sum(one.size for one in batch), Task(0, tuple(batch), 0, 1)))
             batch, filled = [], 0.0
     if batch:
-        tasks.append((sum(one.size for one in batch), tuple(batch), 0, 1))
+        tasks.append((sum(one.size for one in batch), Task(0, tuple(batch), 0, 1)))
     tasks.sort(key=lambda task: -task[0])
-    return [Task(number, files, part, parts) for number, (_, files, part, parts) in enumerate(tasks)]
+    return [
+        replace(
+            task,
+            number=number,
+            generation=generation,
+            wanted=None if wanted_of is None else {file.number: wanted_of[file.number] for file in task.files},
+        )
+        for number, (_, task) in enumerate(tasks, first_number)
+    ]
+
+
+def scan(task: Task, key: Key) -> pl.DataFrame:
+    """What a task's files say, without reading it: FOUND, a row a stretch."""
+    found = [
+        (file.number, stretch.nth, stretch.offset, *contents)
+        for file in task.files
+        for some in _by_some(read_stretches(file, task.part, task.parts))
+        for stretch, contents in zip(some, contents_of(key, file, some), strict=True)
+    ]
+    return pl.DataFrame(found, schema=FOUND, orient="row")
 
 
 def land(task: Task, key: Key, buckets: int, folder: Path, aliases: dict[int, int] | None = None) -> Landed:
-    """Read a task's records and land their rows below `folder`; with `aliases`, only those deferred before.
+    """Read a task's records and land their rows, sealed, in `folder/<bucket>/`.
 
-    Writes events and records to `folder/rows/<bucket>/`, and the way back to `folder/vault/`.
+    With `aliases`, which tell the patients meant by identifiers, only the records that were deferred before.
     """
     gc.disable()  # a task makes millions of small tuples and no cycles; looking for some costs a tenth of the time
     try:
@@ -93,39 +132,62 @@ def land(task: Task, key: Key, buckets: int, folder: Path, aliases: dict[int, in
 
 
 def _land(task: Task, key: Key, buckets: int, folder: Path, aliases: dict[int, int] | None) -> Landed:
-    landed = Landed()
     rules = load_rules()
-    name = f"{task.number:06d}{'b' if aliases else 'a'}"
+    is_second_round = aliases is not None
+    name = f"{task.generation}-{task.number:06d}{'b' if is_second_round else 'a'}"
     rows, held, flushes = Rows(key, rules, aliases), 0, 0
+    places: list[tuple] = []
+    read: list[Facts] = []
     for file in task.files:
-        rows.file = file.number
-        for size, blocks in read_records(file, task.part, task.parts):
-            for block in blocks:
-                _read_block(block, rows, landed)
-            held += size
+        wanted = None if task.wanted is None else task.wanted[file.number]
+        for some in _by_some(read_stretches(file, task.part, task.parts, wanted)):
+            contents = [None] * len(some) if is_second_round else contents_of(key, file, some)
+            for stretch, said in zip(some, contents, strict=True):
+                facts = Facts(number_of(task.generation, file.number, stretch.nth))
+                rows.begin_stretch(facts)
+                for block in blocks_of(file, stretch):
+                    _read_block(block, rows)
+                read.append(facts)
+                if said is not None:
+                    place = (facts.stretch, file.number, stretch.nth, stretch.offset)
+                    places.append((*place, *said, facts.records_in, facts.deferred))
+                held += len(stretch.text)
             if held >= _BYTES_HELD:
-                _flush(rows, landed, buckets, folder, f"{name}-{flushes:04d}")
+                _flush(rows, buckets, folder, f"{name}-{flushes:04d}")
                 rows, held, flushes = Rows(key, rules, aliases), 0, flushes + 1
-                rows.file = file.number
-    _flush(rows, landed, buckets, folder, f"{name}-{flushes:04d}")
-    return landed
+    _flush(rows, buckets, folder, f"{name}-{flushes:04d}")
+    return Landed(pl.DataFrame(places, schema=STRETCH, orient="row"), tables_of(read))
 
 
-def _read_block(block: Block, rows: Rows, landed: Landed) -> None:
+def _by_some(stretches: Iterator[Stretch]) -> Iterator[list[Stretch]]:
+    """A few at a time: what is hashed together is hashed sooner."""
+    while some := list(islice(stretches, _STRETCHES_HASHED)):
+        yield some
+
+
+def number_of(generation: int, file: int, nth: int) -> int:
+    """The number of a stretch, its own for ever: 15 bits of the generation, 24 of the file, 24 of its place."""
+    return generation << 48 | file << 24 | nth
+
+
+def _read_block(block: Block, rows: Rows) -> None:
     """Read a block's records into `rows`. A second round, with aliases, reads only what the first deferred."""
     is_second_round = rows.aliases is not None
+    facts = rows.facts
     if block.names or rows.names:
         rows.forget_references()
     rows.names = block.names
     if not is_second_round:
-        landed.refused.extend((rows.file, refused) for refused in block.refused)
-        landed.records_in[rows.file] += len(block.records) + len(block.refused)
+        facts.refused.extend(block.refused)
+        facts.records_in += len(block.records) + len(block.refused)
+        for reference in block.deleted:
+            rows.withdraw(reference)
     left = range(len(block.records)) if is_second_round else add_plain_records(block.records, block.positions, rows)
     for number in left:
         kind = type(block.records[number]).__name__
         if kind in unused_types():
             if not is_second_round:
-                landed.ignored[kind, NOT_USED] += 1
+                facts.ignored[kind, NOT_USED] += 1
             continue
         try:
             resource = block.whole(number)
@@ -133,13 +195,13 @@ def _read_block(block: Block, rows: Rows, landed: Landed) -> None:
                 continue
             reason = read_record(resource, block.positions[number], rows)
         except Deferred:
-            landed.deferred += 1
+            facts.deferred += 1
         except (Unreadable, msgspec.MsgspecError) as problem:
             if not is_second_round or isinstance(problem, Unreadable):
-                landed.refused.append((rows.file, block.refusal(number, problem)))
+                facts.refused.append(block.refusal(number, problem))
         else:
             if reason is not None:
-                landed.ignored[kind, reason] += 1
+                facts.ignored[kind, reason] += 1
 
 
 def _was_deferred(resource: Resource) -> bool:
@@ -147,36 +209,22 @@ def _was_deferred(resource: Resource) -> bool:
     return reference is not None and identifier_in(reference.reference or "") is not None
 
 
-def patient_aliases(folder: Path) -> pl.DataFrame:
-    """alias, name: pseudonyms of patients' identifiers and ids, as `land` wrote them below `folder`."""
-    files = sorted((folder / _ALIASES).glob("*.arrow"))
-    return pl.concat([pl.read_ipc(file) for file in files]) if files else pl.DataFrame(schema=ALIAS)
-
-
-def _flush(rows: Rows, landed: Landed, buckets: int, folder: Path, name: str) -> None:
-    landed.visit_days.update(rows.visit_days)
-    landed.site_aliases.extend(rows.site_aliases)
-    landed.medications.extend(rows.medications)
-    if rows.patients:
-        landed.patients.append(pl.DataFrame(rows.patients, schema=vault.PATIENTS, orient="row"))
-    if rows.patient_aliases:
-        path = folder / _ALIASES / f"{name}.arrow"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pl.DataFrame(rows.patient_aliases, schema=ALIAS, orient="row").write_ipc(path)
+def _flush(rows: Rows, buckets: int, folder: Path, name: str) -> None:
     if not rows.records:
-        landed.findings.update(rows.findings)
         return
     records, events = frames_of(rows)
-    vault.seal(
-        rows.key,
-        records.select("record_id", resource_type="kind", resource="resource"),
-        folder / "vault" / f"records-{name}.vault",
-    )
-    landed.findings.update(rows.findings)
+    owners = folder / _OWNERS / f"{name}.arrow"
+    owners.parent.mkdir(parents=True, exist_ok=True)
+    records.select("record_id", "subject_id").write_ipc(owners)
     # Rows of a record lie with its subject, so that a bucket can be sorted without looking at any other.
-    for kind, table in (("events", events), ("records", records.drop("resource"))):
-        for bucket in range(buckets):
-            part = table.filter(pl.col("subject_id") % buckets == bucket) if buckets > 1 else table
-            path = folder / "rows" / f"{bucket:05d}" / f"{name}.{kind}.arrow"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            part.write_ipc(path, compression="uncompressed")
+    for kind, table in (("records", records), ("events", events)):
+        parts = table.with_columns(bucket=pl.col("subject_id") % buckets).partition_by("bucket", as_dict=True)
+        for (bucket,), part in parts.items():
+            path = folder / f"{bucket:05d}" / f"{name}.{kind}.vault"
+            seal_tables(rows.key, {kind: part.drop("bucket")}, path, is_passing=True)
+
+
+def landed_owners(folder: Path) -> pl.DataFrame:
+    """record_id, subject_id: whose the records are that landed in `folder`."""
+    none = pl.DataFrame(schema={"record_id": pl.Int64, "subject_id": pl.Int64})
+    return pl.concat([none, *(pl.read_ipc(path) for path in sorted((folder / _OWNERS).glob("*.arrow")))])

@@ -165,7 +165,7 @@ def _add_visits(numbers: list[int], records: Sequence, positions: Sequence[int],
     subjects, moments, events, kept = rows.parts["subject"], rows.moments, rows.events, rows.records
     classes, types, reasons = rows.parts["class"], rows.parts["types"], rows.parts["reasons"]
     stays, sites = rows.parts["stay"], rows.parts["site"]
-    hasher, visit_days = rows.hasher("Encounter"), rows.visit_days
+    hasher, visit_days = rows.hasher("Encounter"), rows.facts.visit_days
     contexts: dict[int | None, int] = {}
     left: list[int] = []
     for number in numbers:

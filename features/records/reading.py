@@ -1,12 +1,16 @@
-"""From files to blocks of records: bundles of any kind and NDJSON, plain, gzip or zstd, told apart by content."""
+"""From files to blocks of records: bundles of any kind and NDJSON, plain, gzip or zstd, told apart by content.
+
+A file is read in stretches of whole lines. Where a stretch ends is decided by its lines, not by their place in the
+file: after a line has come or gone, all stretches but those around it stay what they were, and are known again.
+"""
 
 import contextlib
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 import zstandard
@@ -17,7 +21,9 @@ from features.privacy.rules import load_rules
 from features.records.blocks import Block, Refused, block_of_document, blocks_of_lines
 from features.sources.landed import MANIFEST
 
-BLOCK_BYTES = 300_000  # decompressed; few enough that a block's records stay in the processor's cache
+LEAST_BYTES = 260_000  # of a stretch, decompressed; few enough that its records stay in the processor's cache
+_MOST_BYTES = 1_000_000
+_LINES_TO_AN_END = 32  # beyond the least, one line in so many ends a stretch
 _CHUNK_BYTES = 1 << 15
 _SNIFF_BYTES = 1 << 16
 _FHIR_NAME = re.compile(rf"(?:{'|'.join(sorted({'Bundle', *load_rules().elements}))})\b.*json", re.IGNORECASE)
@@ -148,40 +154,78 @@ def raw_text(file: SourceFile) -> Iterator[bytes]:
         yield from _decompressed(file.path, file.compression)
 
 
-def read_records(file: SourceFile, part: int = 0, parts: int = 1) -> Iterator[tuple[int, Iterator[Block]]]:
-    """The records of one part of `file`, by stretch of text: its size in bytes, and what is in it.
+class Stretch(NamedTuple):
+    """Whole lines of a file, or a document: the how-manyth, from which byte on, and why nothing follows."""
 
-    Part k of n holds every n-th stretch, starting at k.
-    """
-    if file.shape == "document":
-        yield file.size, iter([_read_document(file)])
-        return
-    for number, (offset, text, damage) in enumerate(_stretches(file)):
-        if number % parts == part:
-            yield len(text), blocks_of_lines(offset, text, damage)
+    nth: int
+    offset: int
+    text: bytes
+    damage: str
 
 
-def _stretches(file: SourceFile) -> Iterator[tuple[int, bytes, str]]:
-    """(offset, whole lines, why nothing follows); the last line of damaged data is dropped as cut off."""
-    held, offset = bytearray(), 0
+def read_stretches(
+    file: SourceFile, part: int = 0, parts: int = 1, wanted: Container[int] | None = None
+) -> Iterator[Stretch]:
+    """One part of `file`: part k of n holds every n-th stretch, starting at k; of them only the wanted (`nth`)."""
+    stretches = iter([_read_document(file)]) if file.shape == "document" else _stretches(file)
+    for stretch in stretches:
+        if stretch.nth % parts == part and (wanted is None or stretch.nth in wanted):
+            yield stretch
+
+
+def blocks_of(file: SourceFile, stretch: Stretch) -> Iterator[Block]:
+    """The records of a stretch; their positions, and the offsets of what is refused, count from its start."""
+    if file.shape == "lines":
+        yield from blocks_of_lines(0, stretch.text, stretch.damage)
+    elif stretch.damage:
+        yield Block((), (), [Refused(0, None, stretch.damage)])
+    else:
+        yield block_of_document(0, stretch.text)
+
+
+def _stretches(file: SourceFile) -> Iterator[Stretch]:
+    """The last line of damaged data is dropped as cut off."""
+    held, offset, nth, looked_at = bytearray(), 0, 0, 0
     damage = ""
     try:
         for chunk in _decompressed(file.path, file.compression):
             held += chunk if offset or held else chunk.removeprefix(_BYTE_ORDER_MARK)
-            if len(held) >= BLOCK_BYTES and (cut := held.rfind(b"\n", len(held) - len(chunk)) + 1):
-                yield offset, bytes(held[:cut]), ""
-                offset += cut
+            while len(held) >= LEAST_BYTES:
+                cut, looked_at = _end_of_stretch(held, looked_at)
+                if not cut:
+                    break
+                yield Stretch(nth, offset, bytes(held[:cut]), "")
+                offset, nth, looked_at = offset + cut, nth + 1, 0
                 del held[:cut]
     except _Damaged as error:
         damage = str(error)
         del held[held.rfind(b"\n") + 1 :]
     if held or damage:
-        yield offset, bytes(held), damage
+        yield Stretch(nth, offset, bytes(held), damage)
 
 
-def _read_document(file: SourceFile) -> Block:
+def _end_of_stretch(held: bytearray, looked_at: int) -> tuple[int, int]:
+    """Where the stretch at the start of `held` ends, 0 when that is not in sight, and up to where was looked.
+
+    It ends after the first line beyond LEAST_BYTES whose checksum says so, or, among lines without such a one, beyond
+    _MOST_BYTES.
+    """
+    start = looked_at or held.find(b"\n", LEAST_BYTES - 1) + 1
+    while start:
+        if start >= _MOST_BYTES:
+            return start, start
+        end = held.find(b"\n", start)
+        if end < 0:
+            break
+        if zlib.crc32(held[start:end]) % _LINES_TO_AN_END == 0:
+            return end + 1, end + 1
+        start = end + 1
+    return 0, start
+
+
+def _read_document(file: SourceFile) -> Stretch:
     try:
         content = b"".join(_decompressed(file.path, file.compression)).removeprefix(_BYTE_ORDER_MARK)
     except _Damaged as error:
-        return Block((), (), [Refused(0, None, str(error))])
-    return block_of_document(0, content)
+        return Stretch(0, 0, b"", str(error))
+    return Stretch(0, 0, content, "")

@@ -1,6 +1,7 @@
 """Collecting what the records say, as de-identified rows: nothing leaves this file under its own name or date.
 
-A task (one file, or a part of one) fills a `Rows`; `features.records.frames` hands the result over as tables.
+A task (some files, or a part of one) fills a `Rows`, a stretch of text after the other; `features.records.frames`
+hands the result over as tables. What is found beside rows goes to the facts of the stretch in hand.
 """
 
 from collections import defaultdict
@@ -11,6 +12,7 @@ from features.privacy.date_shift import DAY, draw_shift
 from features.privacy.keys import Key
 from features.privacy.pseudonyms import Hasher, finish_pseudonym, label, prefix_hasher, pseudonym
 from features.privacy.rules import Rules
+from features.records.facts import Facts
 from features.records.references import identifier_in, kind_and_id
 from features.records.resources import CodeableConcept, Coding, Meta, Reference
 from features.records.times import Moment, read_moment
@@ -41,14 +43,10 @@ class Rows:
         self.key = key
         self.rules = rules
         self.aliases = aliases
-        self.patient_aliases: list[tuple[int, int]] = []  # pseudonyms of an identifier and of the id it stands for
-        self.site_aliases: list[tuple[int, int]] = []
-        self.medications: list[tuple[int, str]] = []  # (pseudonym, code)
-        self.patients: list[tuple[int, str, int, int]] = []  # (subject_id, id, weeks, seconds)
-        self.findings: dict[str, int] = {}
-        self.visit_days: dict[int, int] = {}  # true day of visits' starts -> how many; says where the data end
-        self.records: list[tuple] = []  # one a record; the columns of `frames.RECORD`
-        self.events: list[tuple] = []  # one an event; the columns of `frames.EVENT`
+        self.facts = Facts()  # of the stretch in hand
+        self.stretches = {self.facts.stretch: self.facts}
+        self.records: list[tuple] = []  # one a record; the columns of `frames._RECORD`
+        self.events: list[tuple] = []  # one an event; the columns of `frames._EVENT`
         # The record in hand.
         self._record_id = 0
         self._subject = Subject(0, 0, 0)
@@ -63,13 +61,17 @@ class Rows:
         self.visits: dict[str, int] = {}
         self.moments: dict[str, Moment] = {}
         self.measures: dict[tuple[int, str | None, str | None], int] = {}  # (concept, unit as written, answer) -> row
-        self.contexts: dict[tuple[str, int, bool, int | None], int] = {}  # (kind, file, is_retired, site_id) -> row
+        self.contexts: dict[tuple[str, int, bool, int | None], int] = {}  # (kind, stretch, is_retired, site_id) -> row
         self.parts: defaultdict[str, dict] = defaultdict(dict)  # text of a part -> its meaning; of plain_records
         self.hashers: dict[str, Hasher] = {}
-        self.file = 0  # number of the file in hand
         self.names: Mapping[str, str] = {}  # fullUrl -> Type/id, for the bundle in hand where the two differ
 
     # Reading a record -------------------------------------------------------------------------------------------
+
+    def begin_stretch(self, facts: Facts) -> None:
+        """Start a stretch of text: what is found from here on belongs to it."""
+        self.facts = facts
+        self.stretches[facts.stretch] = facts
 
     def pseudonym(self, kind: str, identifier: str) -> int:
         """A pseudonym of `features.privacy.pseudonyms`, for a kind that comes often."""
@@ -110,8 +112,8 @@ class Rows:
         )
 
     def context(self, kind: str, *, is_retired: bool, site_id: int | None = None) -> int:
-        """The number, in this task, of what many records of a file share."""
-        return self.contexts.setdefault((kind, self.file, is_retired, site_id), len(self.contexts))
+        """The number, in this task, of what many records of a stretch share."""
+        return self.contexts.setdefault((kind, self.facts.stretch, is_retired, site_id), len(self.contexts))
 
     def version(self, meta: Meta, seconds: int) -> tuple[int, int]:
         """When a version was written, ready for the move of a subject with these `seconds`, and its number."""
@@ -152,7 +154,7 @@ class Rows:
 
     def note(self, finding: str, count: int = 1) -> None:
         """Count an oddity for the data profile."""
-        self.findings[finding] = self.findings.get(finding, 0) + count
+        self.facts.findings[finding] += count
 
     def forget_references(self) -> None:
         """Forget what references mean, as one bundle may call another thing by the same name."""
@@ -169,7 +171,7 @@ class Rows:
             raise Unreadable("no subject")
         text = reference.reference
         found = self.subjects.get(text)
-        if found is None:
+        if found is None or self.aliases is not None:  # once these are known, each stretch notes what it asks
             if len(self.subjects) > CACHE_LIMIT:
                 self.subjects.clear()
             found = self.subjects[text] = self.subject(self._subject_id_of(text))
@@ -179,7 +181,8 @@ class Rows:
         if (identifier := identifier_in(reference)) is not None:
             if self.aliases is None:
                 raise Deferred
-            known = self.aliases.get(pseudonym(self.key.pseudonyms, "Patient identifier", identifier))
+            alias = pseudonym(self.key.pseudonyms, "Patient identifier", identifier)
+            known = self.facts.asked[alias] = self.aliases.get(alias)
             if known is None:
                 raise Unreadable("subject named by an identifier that no patient has")
             return known
@@ -195,7 +198,7 @@ class Rows:
     def new_patient(self, identifier: str) -> Subject:
         """Enter a patient, for the vault."""
         subject = self.subject(pseudonym(self.key.pseudonyms, "Patient", identifier))
-        self.patients.append((subject.subject_id, identifier, subject.weeks, subject.seconds))
+        self.facts.patients.append((subject.subject_id, identifier, subject.weeks, subject.seconds))
         return subject
 
     def place_of(self, reference: str) -> tuple[str | None, str]:
@@ -204,21 +207,34 @@ class Rows:
 
     def name_patient(self, identifier: str, subject_id: int) -> None:
         """Remember that `identifier` (`system|value`) is another name of a patient."""
-        self.patient_aliases.append((pseudonym(self.key.pseudonyms, "Patient identifier", identifier), subject_id))
+        self.facts.patient_aliases.append(
+            (pseudonym(self.key.pseudonyms, "Patient identifier", identifier), subject_id)
+        )
 
     def name_site(self, identifier: str, site: str) -> None:
         """Remember that `identifier` is another name of an organisation."""
         alias = pseudonym(self.key.pseudonyms, "Organization identifier", identifier)
-        self.site_aliases.append((alias, pseudonym(self.key.pseudonyms, "Organization", site)))
+        self.facts.site_aliases.append((alias, pseudonym(self.key.pseudonyms, "Organization", site)))
 
     def medication_id(self, reference: str) -> int:
         """Pseudonym of a Medication resource."""
         return pseudonym(self.key.pseudonyms, "Medication", self.place_of(reference)[1])
 
-    def name_medication(self, medication: str, concept: int | None) -> None:
-        """Remember the code of a Medication resource."""
+    def name_medication(self, medication: str, concept: int | None, position: int, meta: Meta | None) -> None:
+        """Remember the code of a Medication resource, with the version that says so."""
         if concept is not None:
-            self.medications.append((self.medication_id(medication), self.code_at(concept)))
+            version = (0, 0) if meta is None else self.version(meta, 0)
+            medicine = self.code_at(concept)
+            self.facts.medications.append((self.medication_id(medication), *version, position, medicine))
+
+    def withdraw(self, reference: str) -> None:
+        """Note that the source no longer has a resource, named as `Type/id`."""
+        kind, identifier = kind_and_id(reference)
+        if kind is None or identifier_in(reference) is not None:
+            self.note("deletions_not_understood")
+            return
+        self.note("deletions")
+        self.facts.deletions.append(pseudonym(self.key.pseudonyms, kind, identifier))
 
     def condition_of(self, reference: Reference | None) -> int | None:
         """record_id of the condition that a reference names; null without one."""
@@ -231,7 +247,7 @@ class Rows:
         if start is None:
             return
         day = self.moment(start).first // DAY
-        self.visit_days[day] = self.visit_days.get(day, 0) + 1
+        self.facts.visit_days[day] = self.facts.visit_days.get(day, 0) + 1
 
     def visit_of(self, *references: Reference | None) -> int | None:
         """Pseudonym of the visit that the first reference present names; null without one."""

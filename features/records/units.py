@@ -97,16 +97,17 @@ def plan_measures(measures: pl.DataFrame) -> pl.DataFrame:
 
 
 def harmonise(
-    measure: pl.Series, numbers: pl.Series, measures: pl.DataFrame
-) -> tuple[pl.Series, pl.Series, dict[str, int]]:
+    measure: pl.Series, numbers: pl.Series, measures: pl.DataFrame, stretch: pl.Series
+) -> tuple[pl.Series, pl.Series, pl.DataFrame]:
     """Bring values to their code's unit, and count what had to be done.
 
-    Reads:    for each event its `measure` (a row of `measures`, as `plan_measures` gives them) and its number, or null.
+    Reads:    for each event its `measure` (a row of `measures`, as `plan_measures` gives them), its number, or null,
+              and the stretch of text that it is from.
     Returns:  the numbers as Float32 in the unit of the code, rounded to what the method deserves, null when the unit
-              cannot be converted or the value cannot be true; their units, null without a number; and counts by
-              finding for the data profile.
+              cannot be converted or the value cannot be true; their units, null without a number; and for the data
+              profile stretch, finding, count.
     """
-    events = measures.drop("code", "unit")[measure].with_columns(measure=measure, number=numbers)
+    events = measures.drop("code", "unit")[measure].with_columns(measure=measure, number=numbers, stretch=stretch)
     is_number = pl.col("number").is_not_null()
     is_planned = is_number & pl.col("low").is_not_null()
     events = events.with_columns(value=pl.col("number") * pl.col("factor") + pl.col("offset")).with_columns(
@@ -124,15 +125,22 @@ def harmonise(
         unit=pl.when(is_number).then("unit_after"),
     )
     is_rescued = pl.col("rescued").is_not_null()
-    counts = events.select(
-        values_without_unit=(is_planned & pl.col("has_no_unit")).sum(),
-        units_spelt_otherwise=(is_number & pl.col("is_respelt")).sum(),
-        units_not_in_ucum=(is_number & pl.col("is_foreign")).sum(),
-        values_under_wrong_unit=is_rescued.sum(),
-        values_in_inconvertible_unit=(is_planned & pl.col("factor").is_null()).sum(),
-        values_implausible=(is_planned & ~pl.col("is_plausible") & ~is_rescued).sum(),
-    ).row(0, named=True)
-    return after["number"], after["unit"], {name: int(count) for name, count in counts.items() if count}
+    found = {
+        "values_without_unit": is_planned & pl.col("has_no_unit"),
+        "units_spelt_otherwise": is_number & pl.col("is_respelt"),
+        "units_not_in_ucum": is_number & pl.col("is_foreign"),
+        "values_under_wrong_unit": is_rescued,
+        "values_in_inconvertible_unit": is_planned & pl.col("factor").is_null(),
+        "values_implausible": is_planned & ~pl.col("is_plausible") & ~is_rescued,
+    }
+    counts = (
+        events.filter(pl.any_horizontal(found.values()))
+        .group_by("stretch")
+        .agg(**{name: condition.sum().cast(pl.Int64) for name, condition in found.items()})
+        .unpivot(index="stretch", variable_name="finding", value_name="count")
+        .filter(pl.col("count") > 0)
+    )
+    return after["number"], after["unit"], counts
 
 
 _NEVER = pl.lit(None, pl.Float64)

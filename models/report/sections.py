@@ -8,7 +8,7 @@ import polars as pl
 
 from features.settings import StudySettings
 from features.tasks.schema import Task
-from models.discrimination import auroc_difference, patient_weights
+from models.discrimination import auroc_difference, draw_resamples
 from models.evaluation import LADDER, bootstrap_seed, ranking
 from models.questions import Question
 from models.report.calibration_groups import RiskGroup, risk_groups
@@ -98,8 +98,8 @@ def task_section(
     is_rounded = is_small(with_event, smallest)
     ranks = {model: ranking(frame["score"].to_numpy(), frame["risk"].to_numpy()) for model, frame in by_model.items()}
     seed = bootstrap_seed(settings, question, "held-out resamples")
-    weights = patient_weights(subjects, settings.bootstrap_resamples, seed)
-    differences = {model: auroc_difference(ranks[model], ranks["age_sex"], events, weights) for model in LADDER[1:]}
+    resamples = draw_resamples(subjects, settings.bootstrap_resamples, seed)
+    differences = {model: auroc_difference(ranks[model], ranks["age_sex"], events, resamples) for model in LADDER[1:]}
     point = _operating_point(table[released], by_model[released], smallest) if released else None
     is_rounded |= point is not None and not point.cells
     rungs = {model: _rung(model, table[model], differences.get(model), is_rounded) for model in LADDER}

@@ -1,4 +1,4 @@
-"""Of a simulated population alone: the true risks, and how near the models come to them. For evaluation, never an input."""
+"""Of a simulated population alone: the true risks, and how near the models come. For evaluation, never an input."""
 
 import os
 
@@ -7,8 +7,6 @@ import polars as pl
 
 from features.errors import SourceError
 from features.sources.landed import read_manifest
-from features.true_risks import true_risks as simulate_true_risks
-from models.oracle import compare_with_oracle
 from orchestration.resources import Study
 from orchestration.tables_io import column_schema
 
@@ -30,10 +28,18 @@ class TruthConfig(dg.Config):
 )
 def true_risks(study: Study, config: TruthConfig) -> pl.DataFrame:
     """The probability of each outcome given the whole hidden state, and what each treatment would change."""
+    from features.sources.simulation import VERSION
+    from features.true_risks import true_risks as simulate_true_risks
+
     manifest = read_manifest(study.records)
     if manifest is None or manifest.kind != "simulated":
         raise SourceError(
             "Nobody knows the true risks of these records: they are not simulated. Use `sequela run` first."
+        )
+    if manifest.parameters.get("version") != VERSION:
+        raise SourceError(
+            "These records come of another version of the simulation, so their true risks cannot be found any more. "
+            "Run `sequela run` again, then `sequela truth`."
         )
     return simulate_true_risks(
         patients=int(manifest.parameters["patients"]),
@@ -55,5 +61,7 @@ def true_risks(study: Study, config: TruthConfig) -> pl.DataFrame:
 )
 def oracle(study: Study, predictions: pl.LazyFrame, true_risks: pl.LazyFrame) -> pl.DataFrame:
     """Each model's AUROC beside that of the true risk, on the same held-out rows."""
+    from models.oracle import compare_with_oracle
+
     settings = study.settings
     return compare_with_oracle(predictions.collect(), true_risks.collect(), settings.bootstrap_resamples, settings.seed)

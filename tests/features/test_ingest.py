@@ -7,13 +7,14 @@ import os
 import shutil
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
+from features import buckets, publishing
 from features import ingest as ingest_module
-from features import publishing, shards
 from features.errors import KeyFileError, SequelaError, SourceError
 from features.home import Home
 from features.ingest import events_of, ingest
@@ -201,7 +202,8 @@ def test_another_key_is_refused_and_nothing_changes(records, tmp_path, key_file)
 
 
 @pytest.mark.parametrize(
-    ("module", "step"), [(shards, "build_bucket"), (ingest_module, "data_profile"), (ingest_module, "write_metadata")]
+    ("module", "step"),
+    [(buckets, "build_timelines"), (ingest_module, "data_profile"), (ingest_module, "write_metadata")],
 )
 def test_a_run_that_dies_half_way_leaves_the_last_state_and_no_litter(records, tmp_path, monkeypatch, module, step):
     source = tmp_path / "source"
@@ -221,7 +223,7 @@ def test_a_run_that_dies_half_way_leaves_the_last_state_and_no_litter(records, t
     assert not (home.path / ".ingest").exists()
 
 
-@pytest.mark.parametrize("killed_at", range(1, 14))
+@pytest.mark.parametrize("killed_at", range(1, 18))
 def test_a_kill_anywhere_in_the_publication_is_undone_by_the_next_run(records, tmp_path, monkeypatch, killed_at):
     source = tmp_path / "source"
     shutil.copytree(records, source)
@@ -237,7 +239,7 @@ def test_a_kill_anywhere_in_the_publication_is_undone_by_the_next_run(records, t
             raise KeyboardInterrupt
         move(origin, place)
 
-    monkeypatch.setattr(publishing.os, "replace", killed)
+    monkeypatch.setattr(publishing, "os", SimpleNamespace(replace=killed))
     with pytest.raises(KeyboardInterrupt):
         ingest(source, home, SETTINGS)
     monkeypatch.undo()

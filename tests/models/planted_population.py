@@ -16,7 +16,7 @@ TASK = "planted_outcome"
 RARE_TASK = "rare_outcome"
 HORIZON_DAYS = 365
 SETTINGS = StudySettings(bootstrap_resamples=100, lookback_days=730)
-SMALL = TransformerSettings(width=16, heads=2, layers=1, most_epochs=6, rows_per_batch=64, learning_rate=4e-3)
+SMALL = TransformerSettings(width=16, heads=2, layers=1, epochs=12, rows_per_batch=32, learning_rate=8e-3)
 DEFINITIONS = checked(
     pl.DataFrame(
         [

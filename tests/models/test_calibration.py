@@ -13,7 +13,7 @@ from models.calibration import (
     risk_interval,
     sigmoid,
 )
-from models.discrimination import patient_weights
+from models.discrimination import draw_resamples
 
 
 def draw(rows: int, intercept: float, slope: float, seed: int = 3):
@@ -40,6 +40,18 @@ def test_newton_agrees_with_scikit_learn_on_weighted_rows():
         assert line == pytest.approx([other.intercept_[0], other.coef_[0, 0]], abs=1e-4)
 
 
+def test_refits_are_the_lines_of_the_resampled_rows():
+    scores, events = draw(400, intercept=0.2, slope=1.1)
+    subjects = np.random.default_rng(8).integers(0, 80, 400)
+    resamples = draw_resamples(subjects, 5, [1])
+    refits = fit_recalibration(scores, events, resamples).refits
+    for line, times in zip(refits, resamples.times, strict=True):
+        rows = np.repeat(np.arange(400), times[resamples.patient].astype(int))
+        written_out = Recalibration(**dict(zip(("intercept", "slope"), line, strict=True)))
+        again = fit_recalibration(scores[rows], events[rows])
+        assert recalibrated(written_out, scores) == pytest.approx(recalibrated(again, scores), abs=1e-3)
+
+
 def test_scores_that_rank_backwards_give_everybody_the_same_risk():
     scores, events = draw(2_000, intercept=0, slope=-1)
     fitted = fit_recalibration(scores, events)
@@ -58,8 +70,7 @@ def test_the_interval_holds_the_risk_and_covers_the_true_one():
     covered = []
     for seed in range(60):
         scores, events = draw(300, intercept=-0.5, slope=0.8, seed=seed)
-        weights = patient_weights(np.arange(300), 200, [seed])
-        fitted = fit_recalibration(scores, events, weights)
+        fitted = fit_recalibration(scores, events, draw_resamples(np.arange(300), 200, [seed]))
         low, high = risk_interval(fitted, np.array([-1.0]))
         risk = recalibrated(fitted, np.array([-1.0]))
         assert low <= risk <= high

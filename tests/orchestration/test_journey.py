@@ -32,7 +32,7 @@ def study_folder(tmp_path_factory):
     write_records(folder / "records", PATIENTS, seed=7, as_synthea=True)
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("SEQUELA_KEY_FILE", str(folder / "key"))
-        environment.setattr(models.train, "TransformerSettings", lambda: TransformerSettings(most_epochs=2))
+        environment.setattr(models.train, "TransformerSettings", lambda: TransformerSettings(epochs=2))
         yield folder
 
 

@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -9,7 +11,8 @@ import pytest
 import zstandard
 
 from features.errors import SourceError
-from features.records.reading import find_files, read_records
+from features.records.blocks import Block
+from features.records.reading import SourceFile, Stretch, blocks_of, find_files, read_stretches
 
 PATIENTS = [{"resourceType": "Patient", "id": f"p{number}", "gender": "female"} for number in range(3)]
 LINES = b"".join(json.dumps(patient).encode() + b"\n" for patient in PATIENTS)
@@ -40,14 +43,23 @@ def read_all(folder: Path) -> tuple[list[str | None], list[tuple[int, str | None
     files, _ = find_files(folder)
     ids: list[str | None] = []
     refused: list[tuple[int, str | None, str]] = []
-    for block in (block for file in files for _, found in read_records(file) for block in found):
-        refused += map(tuple, block.refused)
+    for start, block in blocks_in(files):
+        found = list(block.refused)
         for number in range(len(block.records)):
             try:
                 ids.append(getattr(block.whole(number), "id", None))
             except msgspec.MsgspecError as problem:
-                refused.append(tuple(block.refusal(number, problem)))
+                found.append(block.refusal(number, problem))
+        refused += [(start + one.offset, one.resource_type, one.reason) for one in found]
     return ids, refused
+
+
+def blocks_in(files: list[SourceFile]) -> Iterator[tuple[int, Block]]:
+    """Each block, with the byte at which the stretch starts from which its places count."""
+    for file in files:
+        for stretch in read_stretches(file):
+            for block in blocks_of(file, stretch):
+                yield stretch.offset, block
 
 
 @pytest.mark.parametrize("packing", PACKING)
@@ -99,16 +111,54 @@ def test_a_reason_never_repeats_the_record(tmp_path):
 
 
 def test_parts_of_a_file_hold_every_record_once(tmp_path, monkeypatch):
-    monkeypatch.setattr("features.records.reading.BLOCK_BYTES", 1)
+    monkeypatch.setattr("features.records.reading.LEAST_BYTES", 1)
+    monkeypatch.setattr("features.records.reading._MOST_BYTES", 2)
     monkeypatch.setattr("features.records.reading._CHUNK_BYTES", 50)
     (tmp_path / "a.ndjson").write_bytes(LINES)
     [file], _ = find_files(tmp_path)
     parts = [
-        [resource.id for _, blocks in read_records(file, part, 2) for block in blocks for resource in block.records]
+        [
+            record.id
+            for stretch in read_stretches(file, part, 2)
+            for block in blocks_of(file, stretch)
+            for record in block.records
+        ]
         for part in range(2)
     ]
     assert sorted(parts[0] + parts[1]) == ["p0", "p1", "p2"]
     assert all(parts)
+    assert [stretch.nth for stretch in read_stretches(file, wanted={1})] == [1]
+
+
+@pytest.mark.parametrize("chunk_bytes", [50, 1_000, 1 << 15])
+def test_a_line_more_or_less_changes_only_the_stretches_around_it(tmp_path, monkeypatch, chunk_bytes):
+    """Where a stretch ends is told by its lines alone, so those far from the change stay the same."""
+    monkeypatch.setattr("features.records.reading.LEAST_BYTES", 2_000)
+    monkeypatch.setattr("features.records.reading._LINES_TO_AN_END", 4)
+    monkeypatch.setattr("features.records.reading._CHUNK_BYTES", chunk_bytes)
+    draw = random.Random(1)
+    lines = [b'{"resourceType":"Patient","id":"%d"}\n' % draw.randrange(10**9) for _ in range(3_000)]
+    changed = lines[:1_500] + lines[1_501:] + [lines[0]]
+    before, after = (stretches_of(tmp_path / name, some) for name, some in (("a", lines), ("b", changed)))
+    assert b"".join(one.text for one in before) == b"".join(lines)
+    assert [one.offset for one in before] == [sum(len(one.text) for one in before[:nth]) for nth in range(len(before))]
+    assert len(before) > 30
+    assert all(len(one.text) >= 2_000 for one in before[:-1])
+    assert len({one.text for one in before} - {one.text for one in after}) < 8
+
+
+def test_lines_of_which_none_ends_a_stretch_do_not_run_on(tmp_path, monkeypatch):
+    monkeypatch.setattr("features.records.reading.LEAST_BYTES", 100)
+    monkeypatch.setattr("features.records.reading._MOST_BYTES", 500)
+    monkeypatch.setattr("features.records.reading._LINES_TO_AN_END", 1 << 33)
+    assert max(len(one.text) for one in stretches_of(tmp_path / "a", [LINES] * 100)) < 600
+
+
+def stretches_of(folder: Path, lines: list[bytes]) -> list[Stretch]:
+    folder.mkdir()
+    (folder / "Patient.ndjson").write_bytes(b"".join(lines))
+    [file], _ = find_files(folder)
+    return list(read_stretches(file))
 
 
 def test_files_without_fhir_are_counted_and_left_alone(tmp_path):

@@ -9,9 +9,13 @@ from features.records.units import harmonise, is_ucum, plan_measures
 def harmonised(code: str, value: float | None, unit: str | None) -> tuple[float | None, str | None, dict[str, int]]:
     measures = pl.DataFrame({"code": [f"LOINC//{code}"], "unit": pl.Series([unit], dtype=pl.String)})
     numbers, units, counts = harmonise(
-        pl.Series([0], dtype=pl.UInt32), pl.Series([value], dtype=pl.Float64), plan_measures(measures)
+        pl.Series([0], dtype=pl.UInt32),
+        pl.Series([value], dtype=pl.Float64),
+        plan_measures(measures),
+        pl.Series([7], dtype=pl.Int64),
     )
-    return numbers.item(), units.item(), counts
+    assert set(counts["stretch"]) <= {7}
+    return numbers.item(), units.item(), dict(counts.select("finding", "count").iter_rows())
 
 
 @pytest.mark.parametrize(

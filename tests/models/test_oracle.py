@@ -1,0 +1,64 @@
+"""The models beside the truth, on rows small enough to count by hand."""
+
+from datetime import datetime
+
+import polars as pl
+import pytest
+
+from models.oracle import compare_with_oracle
+
+TIME = datetime(2020, 1, 1)
+EVENTS = [True] * 6 + [False] * 6
+TRUTH = [0.9, 0.8, 0.7, 0.6, 0.5, 0.15, 0.4, 0.3, 0.2, 0.1, 0.05, 0.01]
+
+
+def _predictions(scores: list[float], split: str = "held_out") -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "subject_id": range(12),
+            "prediction_time": [TIME] * 12,
+            "task": ["mortality"] * 12,
+            "horizon_days": pl.Series([365] * 12, dtype=pl.Int32),
+            "split": [split] * 12,
+            "model": ["lightgbm"] * 12,
+            "score": scores,
+            "risk": [0.5] * 12,
+            "is_event": EVENTS,
+        }
+    )
+
+
+def _true_risks(treatment: str = "as usual") -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "subject_id": range(12),
+            "prediction_time": [TIME] * 12,
+            "task": ["mortality"] * 12,
+            "horizon_days": pl.Series([365] * 12, dtype=pl.Int32),
+            "treatment": [treatment] * 12,
+            "risk": TRUTH,
+            "standard_error": [0.01] * 12,
+            "drawn": EVENTS,
+        }
+    )
+
+
+def test_share_of_the_oracle_by_hand():
+    # The truth: 33 of 36 pairs in order (0.15 lies below 0.4, 0.3 and 0.2): 0.9167. The model: all rows alike but one
+    # with an event, on top: 6 pairs won, 30 tied: (6 + 15) / 36 = 0.5833. Its share: 0.0833 / 0.4167 = 0.2.
+    [row] = compare_with_oracle(_predictions([1.0] + [0.0] * 11), _true_risks(), 50, 1).iter_rows(named=True)
+    assert row["oracle_auroc"] == pytest.approx(33 / 36)
+    assert row["auroc"] == pytest.approx(21 / 36)
+    assert row["oracle_share"] == pytest.approx(0.2)
+    assert (row["rows"], row["events"]) == (12, 6)
+    assert row["oracle_low"] <= row["oracle_auroc"] <= row["oracle_high"]
+
+
+def test_only_held_out_rows_as_usual_count():
+    assert compare_with_oracle(_predictions([0.0] * 12, split="tuning"), _true_risks(), 50, 1).is_empty()
+    assert compare_with_oracle(_predictions([0.0] * 12), _true_risks("with statin"), 50, 1).is_empty()
+
+
+def test_few_outcomes_are_not_judged():
+    predictions = _predictions([0.0] * 12).with_columns(is_event=pl.Series([True] * 4 + [False] * 8))
+    assert compare_with_oracle(predictions, _true_risks(), 50, 1).is_empty()
