@@ -39,7 +39,7 @@ def draw_arrivals(world: World, rng: np.random.Generator, wanted: int, months: i
     survivors = np.flatnonzero(living.alive)
     if len(survivors) < wanted:
         raise RuntimeError(f"{len(survivors)} of {candidates} simulated people reached their arrival, not {wanted}.")
-    chosen = survivors[np.sort(np.argsort(number[survivors])[:wanted])]
+    chosen = survivors[np.argsort(number[survivors])[:wanted]]  # in the order in which they were drawn, not by age
     waits = rng.random(wanted) >= world.raw["care"]["population"]["there_from_the_start"]
     return Arrivals(living.take(chosen), np.where(waits, rng.integers(1, months - 12, wanted), 0))
 

@@ -90,6 +90,5 @@ def rounds(
     minute = at_hour * 60 + rng.integers(0, 50, len(stay))
     for name, one in tables["blood"].items():
         judged = stays.severity[stay, at_hour] + when["judged"] * rng.standard_normal(len(stay))
-        is_taken = (rng.random(len(stay)) < one.get("chance", 1)) & (judged > one.get("above", -np.inf))
-        of = np.flatnonzero(is_taken)
+        of = np.flatnonzero((judged > one.get("above", -np.inf)) & (rng.random(len(stay)) < one.get("chance", 1)))
         yield stay[of], minute[of], {name: values(name, stay[of], at_hour[of])}, one["hours"]

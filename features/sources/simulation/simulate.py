@@ -17,15 +17,10 @@ from features.sources.simulation.world import World, load_world
 from features.sources.simulation.writing import SHAPES, Texts, shared_resources, write_block
 
 _MOST_PARTS = 32  # files of a type
-
-
-def _version() -> str:
-    """A digest of the simulation's program and tables: the same seed gives the same people only under the same two."""
-    parts = sorted(path for path in Path(__file__).parent.rglob("*") if path.suffix in (".py", ".toml", ".json"))
-    return hashlib.sha256(b"\0".join(path.read_bytes() for path in parts)).hexdigest()[:12]
-
-
-VERSION = _version()
+_FOLDER = Path(__file__).parent
+_PARTS = [*_FOLDER.rglob("*.py"), *_FOLDER.rglob("*.toml"), *_FOLDER.rglob("*.json"), *_FOLDER.parent.glob("fhir_*.py")]
+# A digest of the program and its tables: the same seed gives the same people only under the same two.
+VERSION = hashlib.sha256(b"\0".join(path.read_bytes() for path in sorted(_PARTS))).hexdigest()[:12]
 
 
 def simulate(folder: Path, patients: int, seed: int, processes: int | None = None, format: str = "ndjson") -> Manifest:

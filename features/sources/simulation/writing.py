@@ -29,14 +29,12 @@ def patient_id(seed: int, block: int, number: int) -> str:
 
 def shared_resources(world: World) -> list[tuple[str, str]]:
     """The Organization and Practitioner resources, which belong to no patient: type and JSON."""
-    codes = _codes(world)
+    codes, organization = _codes(world), SHAPES["Organization"]
     sites, doctors = codes["Patient"]["site"], codes["Practitioner"]["id"]
     numbers = (f"{number // DOCTORS}-{number % DOCTORS}" for number in range(len(doctors)))
-    practitioners = SHAPES["Practitioner"].filled({}, {"id": doctors, "number": numbers})
-    organizations = (SHAPES["Organization"].filled({"site": site}, {"id": [site["code"]]}) for site in sites)
-    return [
-        *(("Organization", next(line)) for line in organizations),
-        *(("Practitioner", one) for one in practitioners),
+    lines = [("Organization", next(organization.filled({"site": site}, {"id": [site["code"]]}))) for site in sites]
+    return lines + [
+        ("Practitioner", one) for one in SHAPES["Practitioner"].filled({}, {"id": doctors, "number": numbers})
     ]
 
 
@@ -93,10 +91,8 @@ def _own(name: str, table: Table, ids: dict[str, npt.NDArray], begin: np.datetim
 
 def _reports(world: World, results: Table, uuids: list[str]) -> Table:
     """A row for each panel of an occasion, with those of its results that are there."""
-    has_panel = np.array(
-        [*("panel" in world.raw["orders"][name] for name in world.orders), False]
-    )  # the last: no order
-    rows = np.flatnonzero(has_panel[results["order"]])
+    has_panel = [*("panel" in world.raw["orders"][name] for name in world.orders), False]  # the last: of no order
+    rows = np.flatnonzero(np.array(has_panel)[results["order"]])
     groups = [rows[group] for group in rows_alike([results["order"][rows], results["encounter"][rows]])]
     first = np.array([group[0] for group in groups], np.int64)
     table = {name: column[first] for name, column in results.items()}

@@ -57,6 +57,12 @@ def test_more_people_and_more_processes_change_nobody(world: World, block: Block
     assert msgspec.json.decode(last["Patient"][0][1])["id"] == patient_id(SEED, 1, 0)
 
 
+def test_the_first_people_are_as_old_as_the_others(world: World) -> None:
+    age = draw_arrivals(world, np.random.default_rng(4), 800, 156).people.age
+    assert abs(np.corrcoef(age, np.arange(800))[0, 1]) < 4 / np.sqrt(800)
+    assert age[:100].mean() == pytest.approx(age.mean(), abs=4 * age.std() / np.sqrt(100))
+
+
 def test_another_seed_gives_other_people(world: World) -> None:
     one, same, other = (draw_arrivals(world, np.random.default_rng(seed), 50, 156) for seed in (1, 1, 2))
     np.testing.assert_array_equal(one.people.level, same.people.level)

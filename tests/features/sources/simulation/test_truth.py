@@ -137,7 +137,7 @@ def test_death_comes_first_where_it_does(world: World, crowd: People) -> None:
 
 
 def test_effects_are_those_of_the_same_lives_with_the_same_luck(world: World) -> None:
-    both = risks_of_block(world, SEED, 0, wanted=40, copies=20, treatments=("calcium_blocker",), longest_months=12)
+    both = risks_of_block(world, SEED, 0, wanted=200, copies=10, treatments=("calcium_blocker",), longest_months=12)
     assert both["treatment"].unique().sort().to_list() == [
         "as usual",
         "with calcium_blocker",
