@@ -89,7 +89,6 @@ def step(
     people.stay_lately *= np.float32(STAY_FADES_A_YEAR**years)
     people.stay_lately[in_stay] = 1
     people.here &= ~moved
-    moved &= active
     return Month(died_of, stay, stays, is_named, visit, emergency, moved, ordered, found, started, error)
 
 

@@ -159,8 +159,8 @@ class Recorder:
             begin = free + (before.return_days[before.returns] * DAY_MINUTES).astype(np.int64)
             is_planned = is_planned | before.return_is_planned[before.returns]
         begin = begin // DAY_MINUTES * DAY_MINUTES + stays.admitted_at * 60 + rng.integers(0, 60, len(at))
-        begin -= DAY_MINUTES * ((turn > 0) & (begin - free > RETURN_DAYS * DAY_MINUTES))
-        begin += -(-np.maximum(free + 120 - begin, 0) // DAY_MINUTES) * DAY_MINUTES
+        begin -= DAY_MINUTES * ((turn > 0) & (begin - free > RETURN_DAYS * DAY_MINUTES))  # at that hour a day before
+        begin += -(-np.maximum(free + 120 - begin, 0) // DAY_MINUTES) * DAY_MINUTES  # or so many days after
         end = begin + stays.hours * 60 + rng.integers(0, 60, len(at))
         frail, age = now.people.level[self._world.states.index("frailty"), at], now.people.age[at]
         u = rng.random(len(at)) - 0.6 * (frail - 0.12) - 0.03 * (age - 60) / 10 - 0.1 * (stays.hours > 120)
@@ -174,7 +174,7 @@ class Recorder:
         )
         self.people["died"][patient[stays.died]] = end[stays.died]
         for stay, minute, values, hours in rounds(self._world, stays, now.people, at, rng):
-            self._results(now, own._replace(begin=begin).only(stay), minute, values, hours)
+            self._results(now, own.only(stay), minute, values, hours)
         if turn == 0:
             self._care(now, own._replace(begin=begin + 90).only(~stays.died))
 
@@ -213,7 +213,7 @@ class Recorder:
     def _diagnose(self, of: _Occasions, condition: Ints, onset: Ints, category: int = 0) -> Ints:
         is_icd = self._world.of_sites("icd")[self.people["site"][of.patient]]
         over = np.where(category * self._acute_minutes[condition] > 0, onset + self._acute_minutes[condition], NEVER)
-        code = condition + is_icd * len(self._is_found)
+        code = condition + is_icd * len(self._world.conditions)
         about = {"encounter": of.encounter, "code": code, "onset": onset, "recorded": of.end, "abatement": over}
         return self.rows["Condition"].add(of.patient, category=category, **about)
 
