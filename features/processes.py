@@ -43,7 +43,7 @@ def workers(count: int) -> Iterator[Spread]:
             answer = pickle.load(own.child.stdout)
         except (EOFError, BrokenPipeError, pickle.UnpicklingError):
             raise SequelaError(
-                "A process that was reading records ended unexpectedly, perhaps for want of memory. Run again with "
+                "A process at work beside this one ended unexpectedly, perhaps for want of memory. Run again with "
                 "`--processes 1`. The last good state stands."
             ) from None
         if isinstance(answer, BaseException):

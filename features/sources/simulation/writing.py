@@ -53,7 +53,7 @@ def write_block(world: World, recorder: Recorder, seed: int, block: int, wanted:
     for kind, table in whole.items():
         known = next((table[name] for name in _KNOWN_FROM if name in table), np.zeros(len(table["patient"])))
         number = np.flatnonzero((table["patient"] < wanted) & (known <= until))
-        tables[kind] = {name: column[number] for name, column in table.items()}
+        tables[kind] = {name: column[number] for name, column in table.items()} | {"number": number}
         ids[kind] = np.full(len(known) + 1, None, object)  # the last, for the place -1, is none
         ids[kind][number] = tables[kind]["id"] = _ids(kind, table["patient"][number], number, uuids)
     people, conditions = tables["Patient"], tables["Condition"]
@@ -103,7 +103,7 @@ def _reports(world: World, results: Table, uuids: list[str]) -> Table:
     references = ([{"reference": f"Observation/{one}"} for one in results["id"][group]] for group in groups)
     issued = np.array([results["issued"][group].max() for group in groups], np.int64)
     table |= {"code": table["order"], "issued": issued, "results": _objects(json_of(one) for one in references)}
-    return table | {"id": _ids("DiagnosticReport", table["patient"], first, uuids)}
+    return table | {"id": _ids("DiagnosticReport", table["patient"], table["number"], uuids)}
 
 
 def _codes(world: World) -> dict[str, dict[str, list]]:
