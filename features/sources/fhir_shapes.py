@@ -1,6 +1,6 @@
 """FHIR resources written from their shapes: JSON as it is spelled, with places for what differs.
 
-"$name"    a code that many resources share, as a CodeableConcept, or a word; $name.part, anywhere in a text: a part of it
+"$name"    a code that many resources share, as a CodeableConcept, or a word; $name.part, in any text: a part of it
 <name>     what each resource has of its own, anywhere in a text; "<#name>" is JSON: a number, an object, a list
 "name?"    an element that is left out where something in it is not given
 
@@ -8,10 +8,12 @@ Filling a text is some fifty times faster than making objects of every resource 
 """
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
 Code = str | dict[str, str] | None  # a word; or system, code, display and whatever else a shape names
 _CODE = re.compile(r"\$(\w+)(?:\.(\w+))?")
@@ -39,6 +41,30 @@ class Shape:
         pattern = _PLACE.sub("%s", text)
         return (pattern % row for row in zip(*(own[place] for place in _places(text)), strict=True))
 
+    def lines(
+        self, codes: Mapping[str, Sequence[Code]], chosen: Mapping[str, npt.NDArray], own: Mapping[str, npt.NDArray]
+    ) -> list[str]:
+        """The JSON of a row each of `chosen`, a place among the `codes` of that name (-1: none), and of `own` texts.
+
+        A text that is None is not given.
+        """
+        absent = [_is_none(column) for column in own.values()]
+        lines = np.full(len(next(iter(own.values()))), None, object)
+        for rows in rows_alike([*chosen.values(), *absent]):
+            picked = {name: [*codes[name], None][int(column[rows[0]])] for name, column in chosen.items()}
+            given = {name: column[rows] for name, column in own.items() if column[rows[0]] is not None}
+            lines[rows] = list(self.filled(picked, given))
+        return lines.tolist()
+
+
+def rows_alike(keys: Sequence[npt.NDArray]) -> Iterator[npt.NDArray[np.int64]]:
+    """The rows that agree in all keys (whole numbers from -1, or whether), group after group."""
+    together = np.zeros(len(keys[0]), np.int64)
+    for key in keys:
+        together = together * (int(key.max(initial=0)) + 2) + key + 1
+    order = np.argsort(together, kind="stable")
+    yield from np.split(order, np.flatnonzero(np.diff(together[order])) + 1) if len(order) else []
+
 
 def coded(system: str, code: str, display: str, *_: str) -> dict[str, str]:
     """A code in its parts."""
@@ -48,6 +74,10 @@ def coded(system: str, code: str, display: str, *_: str) -> dict[str, str]:
 def json_of(value: object) -> str:
     """JSON text."""
     return msgspec.json.encode(value).decode()
+
+
+def _is_none(column: npt.NDArray) -> npt.NDArray[np.bool_]:
+    return np.equal(column, None)  # type: ignore[call-overload]
 
 
 def _places(text: str) -> list[str]:

@@ -28,12 +28,18 @@ class TruthConfig(dg.Config):
 )
 def true_risks(study: Study, config: TruthConfig) -> pl.DataFrame:
     """The probability of each outcome given the whole hidden state, and what each treatment would change."""
+    from features.sources.simulation import VERSION
     from features.true_risks import true_risks as simulate_true_risks
 
     manifest = read_manifest(study.records)
     if manifest is None or manifest.kind != "simulated":
         raise SourceError(
             "Nobody knows the true risks of these records: they are not simulated. Use `sequela run` first."
+        )
+    if manifest.parameters.get("version") != VERSION:
+        raise SourceError(
+            "These records come of another version of the simulation, so their true risks cannot be found any more. "
+            "Run `sequela run` again, then `sequela truth`."
         )
     return simulate_true_risks(
         patients=int(manifest.parameters["patients"]),

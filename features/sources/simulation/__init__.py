@@ -1,5 +1,4 @@
-"""A simulated population with known truth: its people, their illnesses, their care, and the records of it as FHIR R4."""
+"""A simulated population with known truth: people, their illnesses, their care, and the records of it as FHIR R4."""
 
-from features.sources.simulation.simulate import VERSION, simulate
-
-__all__ = ["VERSION", "simulate"]
+from features.sources.simulation.simulate import VERSION as VERSION
+from features.sources.simulation.simulate import simulate as simulate

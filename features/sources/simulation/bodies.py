@@ -7,8 +7,6 @@ import numpy.typing as npt
 
 from features.sources.simulation.world import DERIVED, OLDEST, Bools, Floats, Ints, World
 
-_CANCERS = ("breast_cancer", "colorectal_cancer", "lung_cancer")
-
 
 @dataclass
 class People:
@@ -56,14 +54,15 @@ def change_bodies(people: People, world: World, years: float, rng: np.random.Gen
     people.drifted += np.float32(years) * (world.drifts @ people.x) * people.pace
     set_levels(people, world)
     for i, name in enumerate(world.conditions):
-        one = world.raw["conditions"][name]
-        for when in [one["when"], *one.get("or_when", [])] if "when" in one else []:
-            there = is_reached(when, people.level[world.states.index(when["of"])])
-            for other in one.get("needs", []):
-                there = there & people.has[world.conditions.index(other)]
-            for other in one.get("not_with", []):
-                there = there & ~people.has[world.conditions.index(other)]
-            people.has[i] = there if one.get("passes", False) else people.has[i] | there
+        if "when" not in (one := world.raw["conditions"][name]):
+            continue
+        limits = [one["when"], *one.get("or_when", [])]
+        there = np.any([is_reached(limit, people.level[world.states.index(limit["of"])]) for limit in limits], axis=0)
+        for other in one.get("needs", []):
+            there &= people.has[world.conditions.index(other)]
+        for other in one.get("not_with", []):
+            there &= ~people.has[world.conditions.index(other)]
+        people.has[i] = there if world.passes[i] else people.has[i] | there
 
 
 def set_levels(people: People, world: World) -> None:
@@ -92,10 +91,10 @@ def set_levels(people: People, world: World) -> None:
 
 def set_covariates(people: People, world: World) -> None:
     """Fill `people.x` from what is true now, in the order of world.covariates."""
-    scaled = [_scaled(world.raw["covariates"][name], people, world) for name in world.scaled]
-    derived = _derived(people, world)
+    tables, derived = [world.raw["covariates"][name] for name in world.scaled], _derived(people, world)
+    scaled = [_scaled(one, people.level[world.states.index(one["of"])]) for one in tables]
     chosen = [derived[name] for name in DERIVED]
-    blocks = [scaled, people.has, people.on * people.response, people.traits, chosen, people.known]
+    blocks = [np.array(scaled), people.has, people.on * people.response, people.traits, np.array(chosen), people.known]
     np.concatenate(blocks, out=people.x[: len(world.covariates) - len(world.seen)])
     see(people, world)
 
@@ -121,11 +120,9 @@ def measured_level(level: Floats, error: Floats, one: dict) -> Floats:
     return level * (1 + np.float32(one["relative"]) * error)
 
 
-def _scaled(one: dict, people: People, world: World) -> npt.NDArray:
-    level = people.level[world.states.index(one["of"])]
-    return (
-        np.clip((level - one["from"]) / one["per"], one["low"], one["high"]) if "per" in one else is_reached(one, level)
-    )
+def _scaled(one: dict, level: Floats) -> npt.NDArray:
+    is_limit = "per" not in one
+    return is_reached(one, level) if is_limit else np.clip((level - one["from"]) / one["per"], one["low"], one["high"])
 
 
 def _derived(people: People, world: World) -> dict[str, npt.NDArray]:
@@ -137,7 +134,7 @@ def _derived(people: People, world: World) -> dict[str, npt.NDArray]:
         "past_70": people.age >= 70,
         "is_female": people.is_male == 0,
         "stay_lately": people.stay_lately,
-        "known_cancer": np.logical_or.reduce([known[name] for name in _CANCERS]),
+        "known_cancer": known["breast_cancer"] | known["colorectal_cancer"] | known["lung_cancer"],
         "dementia": has["alzheimers_disease"] | has["other_dementia"],
         "young_diabetes": has["type_2_diabetes"] * np.clip((70 - people.age) / 30, 0, 1),
         "beta_blocker_in_low_lvef": people.on[world.drugs.index("beta_blocker")] & has_low_lvef,

@@ -16,31 +16,25 @@ from features.sources.simulation.world import Bools, Floats, Ints, Rows, World
 
 STAY_FADES_A_YEAR = 0.0016  # what is left after a year of having been in hospital; a third after two months
 _LONGEST_CHAIN = 3  # a stay and two returns
+_MIXED = ("total_cholesterol", "nt_probnp")  # formulas that tell too little of the one state to stand for it
 _IS_NAMED = 0.93  # of stays: those coded as what brought them
 
 
 @dataclass
 class Month:
-    """What happened in a step. Times of day are for record.py; here is only what and to whom.
+    """What happened to P people in a step. Times of day are for record.py; here is only what and to whom."""
 
-    died_of: (P,) cause, -1 for none, by itself at the step's start. stay: (P,) kind, -1 for none. stays: whose (places
-    among the P) and their paths by the hour; after the first stays come those of who returned. is_named: (P,) whether a
-    stay is coded as what brought it. visit, emergency, moved: (P,). ordered: (orders, P). found: (F, P) newly known.
-    started, stopped: (D, P). error: (S, P) of whatever was measured, in sd.
-    """
-
-    died_of: Ints
-    stay: Ints
-    stays: list[tuple[Ints, StayPaths]]
-    is_named: Bools
+    died_of: Ints  # cause, -1 for none; by itself, at the step's start
+    stay: Ints  # kind, -1 for none
+    stays: list[tuple[Ints, StayPaths]]  # whose (places among the P), by the hour; then those of who returned
+    is_named: Bools  # whether a stay is coded as what brought it
     visit: Bools
     emergency: Bools
     moved: Bools
-    ordered: Bools
-    found: Bools
-    started: Bools
-    stopped: Bools
-    error: Floats
+    ordered: Bools  # (orders, P)
+    found: Bools  # (F, P) newly known
+    started: Bools  # (D, P)
+    error: Floats  # (S, P) of whatever was measured, in sd
 
 
 def step(
@@ -63,7 +57,7 @@ def step(
     died_of = _first_of(nature, "death", happens)
     people.alive &= died_of < 0
     happens &= people.alive
-    visit, emergency, moved = (happens[nature.of(name)].any(axis=0) for name in ("visit", "emergency", "move"))
+    visit, emergency, moved = (happens[nature.of[name]].any(axis=0) for name in ("visit", "emergency", "move"))
     stopped = nature.by_target("stop", happens, len(world.drugs))
     stay = _begin_and_end(people, world, happens)
     stays = _stays(people, world, stay, rng.integers(1 << 62, size=len(people)))
@@ -73,7 +67,7 @@ def step(
 
     in_stay = (stay >= 0) & people.alive
     visit, emergency = visit & people.alive & (stay < 0), emergency & people.alive
-    visits = visit * (np.maximum(1, rates[nature.of("visit")[0]] * np.float32(years)) if years > 0.2 else 1)
+    visits = visit * (np.maximum(1, rates[nature.of["visit"][0]] * np.float32(years)) if years > 0.2 else 1)
     tests, codes = (world.of_sites(habit).astype(np.float32)[people.site] for habit in ("tests", "codes"))
     care = visits + in_stay
     occasions = {"care": care, "visit": visits * tests, "stay": in_stay * tests}
@@ -84,9 +78,10 @@ def step(
     occasions = {"care": care, "visit": visits * codes, "stay": in_stay * codes}
     occasions |= {name: ordered[i] * codes for i, name in enumerate(world.orders)}
     decided = _happen(world.deciding, people, occasions, rng)
-    found = _found_in_stay(people, world, stay, is_named) | world.deciding.by_target(
-        "known", decided, len(people.known)
-    )
+    found = world.deciding.by_target("known", decided, len(people.known))
+    condition = world.condition_of_stay[stay]
+    named = np.flatnonzero(in_stay & is_named & (condition >= 0) & ~world.passes[condition])
+    found[condition[named], named] |= ~people.known[condition[named], named]
     started = world.deciding.by_target("start", decided, len(world.drugs)) & ~people.on
     stopped &= people.on & people.alive
     people.known |= found
@@ -95,22 +90,22 @@ def step(
     people.stay_lately[in_stay] = 1
     people.here &= ~moved
     moved &= active
-    return Month(died_of, stay, stays, is_named, visit, emergency, moved, ordered, found, started, stopped, error)
+    return Month(died_of, stay, stays, is_named, visit, emergency, moved, ordered, found, started, error)
 
 
 def _first_of(rows: Rows, what: str, happens: Bools) -> Ints:
     """(P,): the target of the first row of `what` that happens, -1 for none."""
-    some = happens[rows.of(what)]
-    return np.where(some.any(axis=0), rows.target[rows.of(what)][some.argmax(axis=0)], -1)
+    some = happens[rows.of[what]]
+    return np.where(some.any(axis=0), rows.target[rows.of[what]][some.argmax(axis=0)], -1)
 
 
 def _begin_and_end(people: People, world: World, happens: Bools) -> Ints:
     """Onsets and ends of conditions; returns the kind of stay that follows, -1 for none."""
     nature, stay = world.nature, _first_of(world.nature, "stay", happens)
     people.has &= ~nature.by_target("ends", happens, len(people.has))
-    for row in nature.of("begins"):
+    for row in nature.of["begins"]:
         one = world.raw["conditions"][nature.names[row]]
-        if not (one.get("passes", False) and "stay" in one):
+        if not (world.passes[nature.target[row]] and "stay" in one):
             people.has[nature.target[row]] |= happens[row]
         if "clears" in one:
             people.has[world.conditions.index(one["clears"])] &= ~happens[row]
@@ -128,16 +123,6 @@ def _stays(people: People, world: World, stay: Ints, seeds: Ints) -> list[tuple[
         chain.append((who, paths))
         who, kind = who[paths.returns], paths.kind[paths.returns]
     return chain
-
-
-def _found_in_stay(people: People, world: World, stay: Ints, is_named: Bools) -> Bools:
-    """(F, P): conditions that become known by the stay they bring; some are coded as something else."""
-    found = np.zeros_like(people.known)
-    for i, name in enumerate(world.conditions):
-        one = world.raw["conditions"][name]
-        if "stay" in one and not one.get("passes", False):
-            found[i] = (stay == world.stays.index(one["stay"])) & people.has[i] & is_named & ~people.known[i]
-    return found & people.alive
 
 
 def _happen(rows: Rows, people: People, occasions: dict[str, Floats], rng: np.random.Generator) -> Bools:
@@ -158,7 +143,7 @@ def _measure(people: People, world: World, ordered: Bools, error: Floats) -> Non
         who = np.flatnonzero(ordered[i])
         for result in world.raw["orders"][name].get("results", []) if len(who) else []:
             one = world.raw["measurements"][result]
-            if one["of"] in world.states:
+            if one["of"] in world.states and one.get("formula") not in _MIXED:
                 state = world.states.index(one["of"])
                 people.last[state, who] = measured_level(people.level[state, who], error[state, who], one)
     see(people, world)

@@ -1,10 +1,9 @@
 """The lives of one block of people, month by month while they are recorded.
 
-People come in blocks of fixed size with a random stream of their own, so nobody's life depends on how many are simulated.
+People come in blocks of fixed size with a random stream of their own, so no life depends on how many are simulated.
 """
 
 from collections.abc import Iterator
-from datetime import date
 
 import numpy as np
 
@@ -19,8 +18,7 @@ MONTH_YEARS = 1 / 12
 
 def months_recorded(world: World) -> int:
     """How many months the records cover."""
-    first, last = (date.fromisoformat(world.raw["care"]["population"][key]) for key in ("records_begin", "records_end"))
-    return (last.year - first.year) * 12 + last.month - first.month + 1
+    return (world.end.year - world.begin.year) * 12 + world.end.month - world.begin.month + 1
 
 
 def live(world: World, seed: int, block: int) -> Iterator[tuple[int, People, Month, Ints]]:

@@ -8,10 +8,8 @@ from features.sources.simulation.bodies import People, set_covariates, set_level
 from features.sources.simulation.engine import step
 from features.sources.simulation.world import RATE_AGES, SEXES, STATE_AGES, Floats, Ints, World
 
-FIRST_AGE = 20.0
-_SEGMENT_YEARS = 5.0  # people join a block in groups, and live in long steps until they are recorded
-_STEP_YEARS = 0.5
-_OLDEST_AT_ENTRY = 100.0
+FIRST_AGE, _OLDEST_AT_ENTRY = 20.0, 100.0
+_SEGMENT_YEARS, _STEP_YEARS = 5.0, 0.5  # people join in groups, and live in long steps until they are recorded
 
 
 class Arrivals(NamedTuple):
@@ -70,21 +68,17 @@ def _newborn(world: World, rng: np.random.Generator, is_male: Ints, entry_age: F
     has = np.zeros((len(world.conditions), n), bool)
     has[world.conditions.index("smokes")] = rng.random(n) < smoked[is_male, np.arange(n)]
     varies = np.array([[one.get("varies", 0)] for one in world.raw["treatments"].values()])
-    site = rng.choice(len(care["sites"]), n, p=world.of_sites("share"))
-    apoe4 = rng.binomial(2, shares["apoe4"], n)
-    pace = np.exp(world.pace * rng.standard_normal(states) - world.pace**2 / 2)
-    response = np.exp(varies * rng.standard_normal((len(world.drugs), n)) - varies**2 / 2)
     return People(
         age=np.full(n, FIRST_AGE, np.float32),
         is_male=is_male,
-        site=site,
-        apoe4=apoe4,
+        site=rng.choice(len(care["sites"]), n, p=world.of_sites("share")),
+        apoe4=rng.binomial(2, shares["apoe4"], n),
         traits=np.stack(traits).astype(np.float32),
         own=own.astype(np.float32),
         wander=wander.astype(np.float32),
-        pace=pace.astype(np.float32),
+        pace=np.exp(world.pace * rng.standard_normal(states) - world.pace**2 / 2).astype(np.float32),
         drifted=np.zeros(states, np.float32),
-        response=response.astype(np.float32),
+        response=np.exp(varies * rng.standard_normal((len(varies), n)) - varies**2 / 2).astype(np.float32),
         has=has,
         known=np.zeros_like(has),
         on=np.zeros((len(world.drugs), n), bool),

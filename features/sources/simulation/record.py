@@ -14,12 +14,11 @@ import numpy.typing as npt
 from features.sources.simulation.bodies import People
 from features.sources.simulation.engine import Month
 from features.sources.simulation.lives import BLOCK
-from features.sources.simulation.results import OWN_ERROR, result_of, rounds
+from features.sources.simulation.results import Values, result_of, rounds
 from features.sources.simulation.stays import RETURN_DAYS
-from features.sources.simulation.world import SEXES, Bools, Floats, Ints, World
+from features.sources.simulation.world import SEXES, Bools, Ints, World
 
-MONTH_MINUTES = 43_830  # a twelfth of 365.25 days
-DAY_MINUTES = 1440
+MONTH_MINUTES, DAY_MINUTES = 43_830, 1440  # a month is a twelfth of 365.25 days
 AMBULATORY, EMERGENCY, INPATIENT = range(3)
 HOME, OTHER_FACILITY, HOME_CARE, DIED = range(4)
 NEVER = np.iinfo(np.int64).max
@@ -27,6 +26,7 @@ DOCTORS = 6  # a site
 _VISIT_TYPES = 4  # of shapes/codes.toml
 _DEATHS, _HAPPENINGS, _VISITS = (0.0, 0.05), (0.06, 0.50), (0.56, 0.96)  # parts of the month
 _LASTS_MONTHS = 10  # a prescription
+_ORDERED_MINUTES, _DONE_MINUTES = 5, 10  # after a visit's beginning, and what a procedure takes; no visit is shorter
 _SPREAD_OF_HOURS = 0.5
 _COLUMNS = {
     "Encounter": "patient kind type reason priority disposition site practitioner condition start end",
@@ -44,24 +44,24 @@ class Rows:
     """A table being filled. Values and pressures are floats, nan where not given; the rest whole numbers, else -1."""
 
     def __init__(self, columns: str) -> None:
-        self._names, self._parts = columns.split(), list[tuple[int, Mapping[str, npt.NDArray | float]]]()
+        self._names, self._parts = columns.split(), list[tuple[Ints, Mapping[str, npt.ArrayLike]]]()
         self.length = 0
 
-    def add(self, **columns: npt.NDArray | float) -> Ints:
+    def add(self, patient: Ints, **columns: npt.ArrayLike) -> Ints:
         """Append a row for each of `patient`, a single value standing for all; returns the rows' places."""
-        count = len(np.atleast_1d(columns["patient"]))
-        if count:
-            self._parts.append((self.length, columns))
-        self.length += count
-        return np.arange(self.length - count, self.length)
+        places = np.arange(self.length, self.length + len(patient))
+        if len(patient):
+            self._parts.append((places, {"patient": patient, **columns}))
+        self.length += len(patient)
+        return places
 
     def done(self) -> Table:
         """Whole columns."""
         floats = dict.fromkeys(("value", "systolic", "diastolic"), np.nan)
         whole: Table = {name: np.full(self.length, floats.get(name, -1)) for name in self._names}
-        for start, columns in self._parts:
+        for places, columns in self._parts:
             for name, column in columns.items():
-                whole[name][start : start + len(columns["patient"])] = column
+                whole[name][places[0] : places[-1] + 1] = column
         return whole
 
 
@@ -95,34 +95,33 @@ class _Occasions(NamedTuple):
 
 
 class Recorder:
-    """Writes month after month of one block down.
+    """Writes month after month of one block down, into `rows` by type and `people` (days: lived as the records begin).
 
-    rows: by type, with columns named as the places and codes of its shape (shapes/*.json): patient is the number in the
-    block, encounter and condition (the main one of a stay) places among the rows of those types, codes places in the
-    lists of writing.py. people: the same of the people; days: lived when the records begin. visit_ends: of each
-    person's latest visit.
+    Columns are named as the places and codes of the shapes (shapes/*.json): patient is the number in the block,
+    encounter and condition places among those rows, codes places in writing.py's lists. visit_ends: of the latest.
     """
 
     def __init__(self, world: World, seed: int, block: int) -> None:
-        rng, care, rounds_table = np.random.default_rng([seed, block, 2]), world.raw["care"], world.raw["rounds"]
+        rng, care, acute = np.random.default_rng([seed, block, 2]), world.raw["care"], world.raw["rounds"]["acute"]
         self._world, self._seed, self._block = world, seed, block
         self._phase = rng.integers(0, MONTH_MINUTES, BLOCK)
         height = np.array([care["height"][sex] for sex in SEXES])
         self._height = height[:, :1] + height[:, 1:] * rng.standard_normal((2, BLOCK))  # cm, as a woman, as a man
         self.rows = {kind: Rows(columns) for kind, columns in _COLUMNS.items()}
-        self.people = _people(care["population"], np.random.default_rng([seed, block, 4]))
+        races, nobody = care["population"]["race"], np.zeros(BLOCK, np.int64)
+        self.people = {"patient": np.arange(BLOCK), "died": np.full(BLOCK, NEVER), "days": np.full(BLOCK, np.nan)}
+        self.people |= {"sex": nobody, "site": nobody.copy()}
+        self.people["race"] = rng.choice(len(races), BLOCK, p=[share for _, share in races.values()])
+        self.people["ethnicity"] = (rng.random(BLOCK) < care["population"]["hispanic"]).astype(np.int64)
         self.visit_ends = np.zeros(BLOCK, np.int64)
         self._busy_until = np.zeros(BLOCK, np.int64)  # the end of each person's latest visit or stay
         self._has_history = np.zeros(BLOCK, bool)  # who came with one, written at the first occasion
         self._prescribed = np.full((len(world.drugs), BLOCK), -_LASTS_MONTHS)  # month
         conditions = [world.raw["conditions"][name] for name in world.conditions]
         brings_stay, has_code = (np.array([key in one for one in conditions]) for key in ("stay", "code"))
-        passes = np.array([one.get("passes", False) for one in conditions])
         self._is_found = has_code & ~brings_stay  # the others are written with the stay that they bring
-        self._is_history = has_code & ~(brings_stay & passes)
-        self._is_acute = np.isin(world.conditions, rounds_table["acute"]["conditions"])
-        of_stay = {one["stay"]: i for i, one in enumerate(conditions) if "stay" in one}
-        self._condition_of_stay = np.array([of_stay.get(name, -1) for name in world.stays])
+        self._is_history = has_code & ~(brings_stay & world.passes)
+        self._acute_minutes = np.where(np.isin(world.conditions, acute["conditions"]), acute["days"] * DAY_MINUTES, 0)
         self._is_planned = np.array([world.raw["stays"][name].get("planned", False) for name in world.stays])
         spellings = [len(world.raw["measurements"][name]["codes"]) for name in world.results]
         self._first_code = dict(zip(world.results, np.cumsum([0, *spellings[:-1]]), strict=True))
@@ -166,7 +165,7 @@ class Recorder:
         frail, age = now.people.level[self._world.states.index("frailty"), at], now.people.age[at]
         u = rng.random(len(at)) - 0.6 * (frail - 0.12) - 0.03 * (age - 60) / 10 - 0.1 * (stays.hours > 120)
         left = np.select([stays.died, u < 0.10, u < 0.21], [DIED, OTHER_FACILITY, HOME_CARE], HOME)
-        condition, main = self._condition_of_stay[stays.kind], np.full(len(at), -1)
+        condition, main = self._world.condition_of_stay[stays.kind], np.full(len(at), -1)
         of = np.flatnonzero((condition >= 0) & is_named)
         own = _Occasions(at, patient, self.rows["Encounter"].length + np.arange(len(at)), begin, end)
         main[of] = self._diagnose(own.only(of), condition[of], begin[of], category=1)
@@ -174,19 +173,19 @@ class Recorder:
             now, at, INPATIENT, begin, end, reason=stays.kind, priority=is_planned, disposition=left, condition=main
         )
         self.people["died"][patient[stays.died]] = end[stays.died]
-        for one in rounds(self._world, stays, now.people, at, rng):
-            of_one = own.only(one.stay)
-            self._results(now, of_one, of_one.begin + one.minute, one.values, one.hours)
+        for stay, minute, values, hours in rounds(self._world, stays, now.people, at, rng):
+            self._results(now, own._replace(begin=begin).only(stay), minute, values, hours)
         if turn == 0:
             self._care(now, own._replace(begin=begin + 90).only(~stays.died))
 
     def _open(self, now: _Now, at: Ints, kind: int, begin: Ints, end: Ints, **more: npt.NDArray) -> _Occasions:
         patient, site = now.who[at], now.people.site[at]
         doctor = site * DOCTORS + (patient + kind) % DOCTORS
-        about = {"patient": patient, "kind": kind, "site": site, "practitioner": doctor, "start": begin, "end": end}
-        about["type"] = now.rng.integers(2, 2 + _VISIT_TYPES, len(at)) if kind == AMBULATORY else INPATIENT - kind
+        visit_type = now.rng.integers(2, 2 + _VISIT_TYPES, len(at)) if kind == AMBULATORY else INPATIENT - kind
+        about = {"site": site, "practitioner": doctor, "start": begin, "end": end}
+        row = self.rows["Encounter"].add(patient, kind=kind, type=visit_type, **about, **more)
         self._busy_until[patient] = end
-        return _Occasions(at, patient, self.rows["Encounter"].add(**about, **more), begin, end)
+        return _Occasions(at, patient, row, begin, end)
 
     def _care(self, now: _Now, seen: _Occasions) -> None:
         """What is measured, found and prescribed on one occasion of each."""
@@ -207,62 +206,43 @@ class Recorder:
         drug, at = np.nonzero((now.people.on[:, seen.at] & is_due) | now.happened.started[:, seen.at])
         of = seen.only(at)
         self._prescribed[drug, of.patient] = now.month
-        about = {"patient": of.patient, "encounter": of.encounter, "time": of.end, "code": drug}
-        doctor = self.people["site"][of.patient] * DOCTORS + of.patient % DOCTORS
-        self.rows["MedicationRequest"].add(**about, practitioner=doctor, end=of.end + _LASTS_MONTHS * MONTH_MINUTES)
+        doctor, over = now.people.site[of.at] * DOCTORS + of.patient % DOCTORS, of.end + _LASTS_MONTHS * MONTH_MINUTES
+        about = {"encounter": of.encounter, "practitioner": doctor, "time": of.end, "end": over}
+        self.rows["MedicationRequest"].add(of.patient, code=drug, **about)
 
     def _diagnose(self, of: _Occasions, condition: Ints, onset: Ints, category: int = 0) -> Ints:
         is_icd = self._world.of_sites("icd")[self.people["site"][of.patient]]
-        is_over = (category == 1) & self._is_acute[condition]
-        over = np.where(is_over, onset + self._world.raw["rounds"]["acute"]["days"] * DAY_MINUTES, NEVER)
-        about = {"patient": of.patient, "encounter": of.encounter, "code": condition + is_icd * len(self._is_acute)}
-        return self.rows["Condition"].add(**about, category=category, onset=onset, recorded=of.end, abatement=over)
+        over = np.where(category * self._acute_minutes[condition] > 0, onset + self._acute_minutes[condition], NEVER)
+        code = condition + is_icd * len(self._is_found)
+        about = {"encounter": of.encounter, "code": code, "onset": onset, "recorded": of.end, "abatement": over}
+        return self.rows["Condition"].add(of.patient, category=category, **about)
 
     def _order(self, now: _Now, number: int, of: _Occasions) -> None:
-        order, time = self._world.raw["orders"][self._world.orders[number]], of.begin + 5
-        about = {"patient": of.patient, "encounter": of.encounter, "code": number, "time": time}
+        order, people = self._world.raw["orders"][self._world.orders[number]], now.people
+        about = {"encounter": of.encounter, "time": of.begin + _ORDERED_MINUTES}
         if "procedure" in order:
-            self.rows["Procedure"].add(**about, end=time + 10)
+            self.rows["Procedure"].add(of.patient, code=number, **about, end=about["time"] + _DONE_MINUTES)
         if "vaccine" in order:
-            self.rows["Immunization"].add(**about)
-        self._results(
-            now, of, time, {name: self._value(now, name, of) for name in order.get("results", [])}, order=number
-        )
-
-    def _value(self, now: _Now, name: str, of: _Occasions) -> Floats:
-        one, world = self._world.raw["measurements"][name], self._world
-        error = now.rng.standard_normal(len(of.at)) + world.of_sites("offset")[now.people.site[of.at]]
-        if one.get("formula") in OWN_ERROR:
-            error = now.happened.error[world.states.index(one["of"]), of.at]
-        return result_of(world, name, now.people, of.at, error, self._height[now.people.is_male[of.at], of.patient])
+            self.rows["Immunization"].add(of.patient, code=number, **about)
+        height, error = self._height[people.is_male[of.at], of.patient], now.happened.error[:, of.at]
+        values = {name: result_of(self._world, name, people, of.at, error, height) for name in order.get("results", [])}
+        self._results(now, of, np.full(len(of.at), _ORDERED_MINUTES), values, order=number)
 
     def _results(
-        self,
-        now: _Now,
-        of: _Occasions,
-        time: Ints,
-        values: dict[str, Floats],
-        hours: float | None = None,
-        order: int = -1,
+        self, now: _Now, of: _Occasions, minute: Ints, values: Values, hours: float | None = None, order: int = -1
     ) -> None:
-        about = {"patient": of.patient, "encounter": of.encounter, "time": time, "order": order}
-        spelling = self._world.of_sites("spelling")[self.people["site"][of.patient]]
+        """Write results taken `minute` after each beginning, and issued some `hours` later, if not as usual."""
+        time, site = of.begin + minute, self.people["site"][of.patient]
+        about = {"encounter": of.encounter, "time": time}
         diastolic = values.pop("dbp", None)
         for name, value in values.items():
             one = self._world.raw["measurements"][name]
+            spelling = np.minimum(self._world.of_sites("spelling")[site], len(one["codes"]) - 1)
             median = one.get("hours", 0) if hours is None else hours
             waited = median * 60 * np.exp(_SPREAD_OF_HOURS * now.rng.standard_normal(len(time)))
-            more = {"code": self._first_code[name] + np.minimum(spelling, len(one["codes"]) - 1)}
-            if name == "sbp":
+            more = {"code": self._first_code[name] + spelling, "issued": time + waited.astype(np.int64)}
+            if diastolic is not None and name == "sbp":
                 more |= {"systolic": value, "diastolic": np.minimum(diastolic, value - 10)}
             else:
                 more |= {"answer" if one.get("formula") == "smoking" else "value": value}
-            issued = time + waited.astype(np.int64)
-            self.rows["Observation"].add(**about, **more, issued=issued, decimals=one["decimals"])
-
-
-def _people(population: dict, rng: np.random.Generator) -> Table:
-    race = rng.choice(len(population["race"]), BLOCK, p=[share for _, share in population["race"].values()])
-    ethnicity = (rng.random(BLOCK) < population["hispanic"]).astype(np.int64)
-    people = {"patient": np.arange(BLOCK), "race": race, "ethnicity": ethnicity, "died": np.full(BLOCK, NEVER)}
-    return people | {"sex": np.zeros_like(race), "site": np.zeros_like(race), "days": np.full(BLOCK, np.nan)}
+            self.rows["Observation"].add(of.patient, order=order, decimals=one["decimals"], **about, **more)

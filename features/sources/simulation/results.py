@@ -1,19 +1,17 @@
-"""Results as a laboratory or a nurse writes them down: by the formulas of measurements.toml, and by the hour in a stay."""
+"""Results as they are written down: by the formulas of measurements.toml, and hour by hour in a hospital stay."""
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from features.sources.simulation.bodies import People, measured_level
 from features.sources.simulation.stays import StayPaths
-from features.sources.simulation.world import Bools, Floats, Ints, World
+from features.sources.simulation.world import Floats, Ints, World
 
-OWN_ERROR = (None, "exponential", "weight", "creatinine")  # formulas of the one result that clinicians remember
-_ORGANS = ("lungs", "heart", "fever")
+Values = dict[str, Floats]
 
-# From the measured level and what else is true of the same people, by name: age, is_male, height (cm), states, conditions.
+# From the measured level and what else is true of the same people: age, is_male, height (cm), a state, a condition.
 FORMULAS: dict[str | None, Callable[[Floats, Callable[[str], npt.NDArray]], Floats]] = {
     None: lambda level, of: level,
     "exponential": lambda level, of: np.exp(level),
@@ -28,17 +26,8 @@ FORMULAS: dict[str | None, Callable[[Floats, Callable[[str], npt.NDArray]], Floa
 }
 
 
-class Taken(NamedTuple):
-    """Results taken together in stays (places among them), minutes after admission; hours until issued, if not as usual."""
-
-    values: dict[str, Floats]
-    stay: Ints
-    minute: Ints
-    hours: float | None = None
-
-
 def result_of(world: World, name: str, people: People, at: Ints, error: Floats, height: Floats | None = None) -> Floats:
-    """The result `name` of the people `at`, in measurements.toml's unit; `error` of the measurement in sd, `height` in cm."""
+    """The result `name` of the people `at`, in its unit; `error` (S, at) of the measurement in sd, `height` in cm."""
     one = world.raw["measurements"][name]
 
     def of(what: str) -> npt.NDArray:
@@ -48,7 +37,9 @@ def result_of(world: World, name: str, people: People, at: Ints, error: Floats, 
             return people.level[world.states.index(what), at]
         return np.asarray(height) if what == "height" else getattr(people, what)[at]
 
-    level = measured_level(of(one["of"]), error, one) if one["of"] in world.states else error
+    level = of(one["of"])
+    if one["of"] in world.states:
+        level = measured_level(level, error[world.states.index(one["of"])], one)
     if one["category"] == "survey":  # points of a scale
         level = np.clip(level, world.raw["states"][one["of"]]["low"], world.raw["states"][one["of"]]["high"])
     return FORMULAS[one.get("formula")](level, of)
@@ -62,44 +53,43 @@ def creatinine_of(egfr: npt.ArrayLike, age: npt.ArrayLike, is_male: npt.ArrayLik
     return kappa * np.where(ratio < 1, ratio ** (-1 / 1.2), ratio ** (1 / alpha))
 
 
-def rounds(world: World, stays: StayPaths, people: People, stay_of: Ints, rng: np.random.Generator) -> Iterator[Taken]:
-    """All that tables/rounds.toml takes in these stays of the people at `stay_of`."""
-    when, hour = world.raw["rounds"]["when"], np.arange(stays.severity.shape[1])
-    is_usual = hour % np.where(hour < 24, when["first_day"], when["later"]) == 0
-    is_very_ill = (stays.severity > when["very_ill_above"]) & (hour % when["very_ill"] == 0)
-    clock = hour + stays.admitted_at[:, None]
-    is_morning = (clock % when["blood_every"] == when["blood_at"]) & (hour > when["blood_at"])
-    for group, is_due in ("vital_signs", is_usual | is_very_ill), ("blood", is_morning | (hour == 0)):
-        yield from _taken(world, stays, people, stay_of, group, is_due & (hour < stays.hours[:, None]), rng)
+def rounds(
+    world: World, stays: StayPaths, people: People, stay_of: Ints, rng: np.random.Generator
+) -> Iterator[tuple[Ints, Ints, Values, float | None]]:
+    """All that tables/rounds.toml takes in these stays of the people at `stay_of`.
 
+    What is taken together: of which stays, minutes after admission, values, hours until issued, if not as usual.
+    """
+    tables, kinds = world.raw["rounds"], [world.raw["stays"][name] for name in world.stays]
+    usual, when, hour = tables["usual"], tables["when"], np.arange(stays.severity.shape[1])
+    shows = {organ: np.array([one.get(organ, usual[organ]) for one in kinds])[stays.kind] for organ in usual}
 
-def _taken(
-    world: World, stays: StayPaths, people: People, stay_of: Ints, group: str, is_due: Bools, rng: np.random.Generator
-) -> Iterator[Taken]:
-    stay, hour = np.nonzero(is_due)
-    severity, minute = np.maximum(stays.severity[stay, hour], 0), hour * 60 + rng.integers(10, 50, len(stay))
-    usual, kinds = world.raw["rounds"]["when"]["usual"], [world.raw["stays"][name] for name in world.stays]
-    shows = {organ: np.array([one.get(organ, usual[organ]) for one in kinds])[stays.kind[stay]] for organ in _ORGANS}
-    shows["ill"] = np.ones(len(stay))
-    vital_signs = {}
-    for name, one in world.raw["rounds"][group].items():
-        of = rng.random(len(stay)) < one.get("chance", 1)
-        if "above" in one:
-            of &= severity + 0.6 * rng.standard_normal(len(stay)) > one["above"]
-        error = one.get("noise", 1) * rng.standard_normal(of.sum())
+    def values(name: str, stay: Ints, at_hour: Ints) -> Floats:
+        one, severity = tables["results"][name], np.maximum(stays.severity[stay, at_hour], 0)
+        error = one.get("noise", 1) * np.broadcast_to(rng.standard_normal(len(stay)), (len(world.states), len(stay)))
         if "usual" in one:
-            value = measured_level(one["usual"], error, world.raw["measurements"][name])
+            value = measured_level(one["usual"], error[0], world.raw["measurements"][name])
         else:
-            value = result_of(world, name, people, stay_of[stay[of]], error)
+            value = result_of(world, name, people, stay_of[stay], error)
         adds, times, exp = (
-            severity[of] * sum(weight * shows[organ][of] for organ, weight in one.get(how, {}).items())
+            severity * sum(weight * shows[organ][stay] for organ, weight in one.get(how, {}).items())
             for how in ("adds", "times", "exp")
         )
         value = (value + one.get("add", 0) + adds) * (1 + times) * np.exp(exp)
-        value = np.clip(value, one.get("low", 0), one.get("high", np.inf))
-        if group == "vital_signs":
-            vital_signs[name] = value
-        else:
-            yield Taken({name: value}, stay[of], minute[of], one.get("hours"))
-    if vital_signs:
-        yield Taken(vital_signs, stay, minute)
+        return np.clip(value, one.get("low", 0), one.get("high", np.inf))
+
+    is_there = hour < stays.hours[:, None]
+    is_usual = hour % np.where(hour < 24, when["first_day"], when["later"]) == 0
+    is_very_ill = (stays.severity > when["very_ill_above"]) & (hour % when["very_ill"] == 0)
+    stay, at_hour = np.nonzero((is_usual | is_very_ill) & is_there)
+    minute = at_hour * 60 + rng.integers(0, 50, len(stay))
+    yield stay, minute, {name: values(name, stay, at_hour) for name in tables["vital_signs"]}, None
+    clock = hour + stays.admitted_at[:, None]
+    is_morning = (clock % when["blood_every"] == when["blood_at"]) & (hour > when["blood_at"])
+    stay, at_hour = np.nonzero((is_morning | (hour == 0)) & is_there)
+    minute = at_hour * 60 + rng.integers(0, 50, len(stay))
+    for name, one in tables["blood"].items():
+        judged = stays.severity[stay, at_hour] + when["judged"] * rng.standard_normal(len(stay))
+        is_taken = (rng.random(len(stay)) < one.get("chance", 1)) & (judged > one.get("above", -np.inf))
+        of = np.flatnonzero(is_taken)
+        yield stay[of], minute[of], {name: values(name, stay[of], at_hour[of])}, one["hours"]

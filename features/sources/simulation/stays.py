@@ -11,39 +11,30 @@ import numpy as np
 
 from features.sources.simulation.world import Bools, Floats, Ints, World
 
-LONGEST_HOURS = 24 * 45
-SHORTEST_HOURS = 10
-RETURN_DAYS = 30
-_KEEPS = 0.97  # of the wandering part, from hour to hour
-_WANDERS = 0.38  # its sd
+LONGEST_HOURS, SHORTEST_HOURS = 24 * 45, 10
+_KEEPS, _WANDERS = 0.97, 0.38  # of the wandering part: what stays from hour to hour, and its sd
 _DEATH = (-10.35, 2.0)  # log hazard of death an hour, at severity 0 and for each unit
 _ILL = 0.9  # nobody goes home above this severity
-_SPREAD_OF_HOME_HOURS = 0.72
-_SPREAD_OF_BETTER_HOURS = 0.55
-_FIRST_HOME_HOUR, _LAST_HOME_HOUR = 9, 19
-_RETURN_HALF_DAYS = 12.0  # in which the hazard of an unplanned return falls to a half
+_SPREAD_OF_HOME_HOURS, _SPREAD_OF_BETTER_HOURS = 0.72, 0.55  # sd of the logarithm
+_IS_HOME_TIME = (np.arange(24) >= 9) & (np.arange(24) < 20)  # by the hour of the day
+RETURN_DAYS, _RETURN_HALF_DAYS = 30, 12.0  # the hazard of an unplanned return falls to a half in so many days
 
 
 @dataclass
 class StayPaths:
-    """N stays. severity: (N, hours from admission); died: in hospital; hours: their length.
-
-    admitted_at: hour of the day. returns: comes back within 30 days, after `return_days`; `return_is_planned` when booked.
-    chance_of_return: the true probability at discharge of an unplanned return. Hidden, for futures: start, better_hours
-    and home_median (hours).
-    """
+    """N stays; start, better_hours and home_median (hours) are hidden, for futures."""
 
     kind: Ints
-    severity: Floats
-    hours: Ints
-    died: Bools
-    admitted_at: Ints
+    severity: Floats  # (N, hours from admission)
+    hours: Ints  # their length
+    died: Bools  # in hospital
+    admitted_at: Ints  # hour of the day
     start: Floats
     better_hours: Floats
     home_median: Floats
-    chance_of_return: Floats
-    returns: Bools
-    return_is_planned: Bools
+    chance_of_return: Floats  # the true probability, at discharge, of an unplanned return within 30 days
+    returns: Bools  # within 30 days
+    return_is_planned: Bools  # it is booked
     return_days: Floats
 
 
@@ -106,7 +97,7 @@ def futures_of_stays(
     hour at which they might have gone home, had it been done.
     """
     at, median, so_far = stays.admitted_at[which], stays.home_median[which], stays.severity[which, : after_hours + 1]
-    might_go = np.flatnonzero(_is_home_time(at + np.arange(after_hours + 1)) & (so_far < _ILL))
+    might_go = np.flatnonzero(_IS_HOME_TIME[(at + np.arange(after_hours + 1)) % 24] & (so_far < _ILL))
     lowest = float(np.log(max(might_go.max(initial=0), 1) / median)) / _SPREAD_OF_HOME_HOURS
     ready = median * np.exp(_SPREAD_OF_HOME_HOURS * _normal_above(lowest, copies, rng))
     base = stays.start[which] * np.exp(-np.arange(after_hours, LONGEST_HOURS) / stays.better_hours[which])
@@ -130,14 +121,10 @@ def _ends(severity: Floats, ready: Floats, at: Ints, luck: Floats) -> tuple[Ints
     hazard = np.exp(_DEATH[0] + _DEATH[1] * np.minimum(severity, 4.5))
     survival = np.exp(-np.cumsum(hazard, axis=1))
     dies_at = (survival > luck[:, None]).sum(axis=1)  # LONGEST_HOURS for those who would survive
-    can_go = (hour >= ready[:, None]) & _is_home_time(at[:, None] + hour) & (severity < _ILL)
+    can_go = (hour >= ready[:, None]) & _IS_HOME_TIME[(at[:, None] + hour) % 24] & (severity < _ILL)
     goes_at = np.where(can_go.any(axis=1), can_go.argmax(axis=1), severity.shape[1] - 1)
     died = dies_at < goes_at
     return np.where(died, np.maximum(dies_at, 1), goes_at), died
-
-
-def _is_home_time(clock: Ints) -> Bools:
-    return (clock % 24 >= _FIRST_HOME_HOUR) & (clock % 24 <= _LAST_HOME_HOUR)
 
 
 def _normal_above(lowest: float, copies: int, rng: np.random.Generator) -> Floats:

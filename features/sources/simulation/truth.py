@@ -5,6 +5,7 @@ copies in which an outcome comes by a horizon is its probability. Never an input
 """
 
 from collections.abc import Mapping
+from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -26,10 +27,6 @@ class Moments(NamedTuple):
     people: People
     person: Ints
     minute: Ints
-
-    def only(self, which: Ints) -> "Moments":
-        """Some of them."""
-        return Moments(self.people.take(which), self.person[which], self.minute[which])
 
 
 def sample_moments(world: World, seed: int, block: int, wanted: int, each: int = 1) -> Moments:
@@ -54,12 +51,8 @@ def sample_moments(world: World, seed: int, block: int, wanted: int, each: int =
             turn[who[at]] += 1
     if not taken:
         raise ValueError("Nobody had a visit in the months from which moments are drawn.")
-    together = taken[0].people
-    for more in taken[1:]:
-        together = together.and_also(more.people)
-    return Moments(
-        together, np.concatenate([one.person for one in taken]), np.concatenate([one.minute for one in taken])
-    )
+    person, minute = (np.concatenate([one[i] for one in taken]) for i in (1, 2))
+    return Moments(reduce(People.and_also, (one.people for one in taken)), person, minute)
 
 
 def risks_of_block(
@@ -74,10 +67,10 @@ def risks_of_block(
 ) -> pl.DataFrame:
     """Risks at sampled visits of a block.
 
-    Columns: person, prediction_minute, age (years), is_male, horizon_months, risk, standard_error, drawn, block, task,
-    treatment. `treatment` "as usual" is what will really be done; "with X" and "without X", for the drugs in `treatments`,
-    hold X on or off for ever, with the same luck, so that their difference is the person's own effect. `drawn` is one
-    more life, outside the estimate: whether the outcome came in it.
+    Columns: person, prediction_minute, age (years), is_male, horizon_months, risk, standard_error, drawn (in one more
+    life, outside the estimate: whether the outcome came), block, task, treatment. "as usual" is what will really be
+    done; "with X" and "without X", for X in `treatments`, hold a drug on or off for ever, with the same luck, so that
+    their difference is the person's own effect.
     """
     moments, width = sample_moments(world, seed, block, wanted, each), max(1, _WIDTH // (copies + 1))
     options: dict[str, dict[int, bool]] = {"as usual": {}}
@@ -87,12 +80,13 @@ def risks_of_block(
     parts = []
     for option, forced in options.items():
         for start in range(0, len(moments.person), width):
-            some = moments.only(np.arange(start, min(start + width, len(moments.person))))
-            futures = live_on(world, some.people, copies + 1, longest_months, [seed, block, 6, start], forced)
+            some = np.arange(start, min(start + width, len(moments.person)))
+            few = Moments(moments.people.take(some), moments.person[some], moments.minute[some])
+            futures = live_on(world, few.people, copies + 1, longest_months, [seed, block, 6, start], forced)
             for task, (asked, months) in futures.items():
                 horizons = [one for one in world.raw["outcomes"][task]["horizon_months"] if one <= longest_months]
                 about = {"block": block, "task": task, "treatment": option}
-                parts.append(_counted(some, asked, months, horizons, about))
+                parts.append(_counted(few, asked, months, horizons, about))
     return pl.concat(parts)
 
 

@@ -1,11 +1,13 @@
 """The tables of the simulation, read once and laid out as matrices: what a step of everybody's life is computed from.
 
-Whatever happens at a rate (an onset, an end, a death, a stay, a visit, an order, a diagnosis, a prescription, a move) is
-one row of a matrix: log rate = base(age, sex) + weights @ covariates. Adding a disease is adding rows to the tables.
+Whatever happens at a rate (an onset, an end, a death, a stay, a visit, an order, a diagnosis, a prescription, a move)
+is one row of a matrix: log rate = base(age, sex) + weights @ covariates. Adding a disease is adding rows to the tables.
 """
 
 import tomllib
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import date
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -32,19 +34,16 @@ DERIVED = (  # covariates that no table defines (bodies.py)
 
 
 class Process(NamedTuple):
-    """`what` happens to `target` (its place among conditions, drugs, orders, causes or stays), how often and to whom.
-
-    rate: one number, or (sexes, RATE_AGES), for each unit of `occasion`. ratios: of hazards, by covariate.
-    """
+    """Something that happens: what to which target, how often, and to whom."""
 
     name: str
     what: str
-    target: int
-    rate: npt.ArrayLike
+    target: int  # a place among conditions, drugs, orders, causes of death or stays
+    rate: npt.ArrayLike  # one number, or (sexes, RATE_AGES), for each unit of `occasion`
     occasion: str = "years"
     needs: Sequence[str] = ()
     never: Sequence[str] = ()
-    ratios: Mapping[str, float] = {}
+    ratios: Mapping[str, float] = {}  # of hazards, by covariate
 
 
 class Rows:
@@ -55,7 +54,9 @@ class Rows:
         self.names = [one.name for one in rows]
         self.target = np.array([one.target for one in rows])
         self.occasions = [one.occasion for one in rows]
-        self._of = {what: [i for i, one in enumerate(rows) if one.what == what] for _, what, *_ in rows}
+        self.of = defaultdict[str, list[int]](list)  # the rows in which something happens
+        for row, one in enumerate(rows):
+            self.of[one.what].append(row)
         self.base = np.stack([_base(one, corrections) for one in rows])
         weights = np.zeros((len(rows), len(covariates)))
         for weight, one in zip(weights, rows, strict=True):
@@ -64,10 +65,6 @@ class Rows:
                 weight[covariates.index(name)] += value
         self.weights = weights.astype(np.float32)
 
-    def of(self, what: str) -> list[int]:
-        """The rows in which `what` happens."""
-        return self._of.get(what, [])
-
     def rates(self, x: Floats, age: Floats, is_male: Ints) -> Floats:
         """(rows, P), of people with covariates `x`, for each unit of a row's occasion."""
         return np.exp(self.base[:, np.minimum(age.astype(np.int64), OLDEST - 1) * 2 + is_male] + self.weights @ x)
@@ -75,7 +72,7 @@ class Rows:
     def by_target(self, what: str, happens: Bools, targets: int) -> Bools:
         """(targets, P): to what any row of `what` happens, given which rows happen."""
         found = np.zeros((targets, happens.shape[1]), bool)
-        for row in self.of(what):
+        for row in self.of[what]:
             found[self.target[row]] |= happens[row]
         return found
 
@@ -89,6 +86,8 @@ class World:
     def __init__(self, raw: Tables) -> None:
         bodies = {name: one for name, one in raw["states"].items() if not name.startswith("_")}
         self.raw, self._bodies = raw, list(bodies.values())
+        dates = (date.fromisoformat(raw["care"]["population"][key]) for key in ("records_begin", "records_end"))
+        self.begin, self.end = dates  # the first and last day of the records
         self.states = list(bodies)
         self.conditions = [name for name, one in raw["conditions"].items() if "sets" not in one]
         self.drugs = list(raw["treatments"])
@@ -96,6 +95,9 @@ class World:
         self.results = list(raw["measurements"])
         self.causes = list(raw["deaths"])
         self.stays = [name for name in raw["stays"] if not name.startswith("_")]
+        brought = {raw["conditions"][name].get("stay"): i for i, name in enumerate(self.conditions)}
+        self.condition_of_stay = np.array([brought.get(name, -1) for name in self.stays])  # -1 for none
+        self.passes = np.array([raw["conditions"][name].get("passes", False) for name in self.conditions])
         self.traits = [name for name in raw["care"]["traits"] if name not in ("apoe4", "ever_smoked_at_20")]
         self.scaled = [name for name, one in raw["covariates"].items() if "of" in one]  # follow a state
         self.seen = [name for name, one in raw["covariates"].items() if "last" in one]  # follow its last result
@@ -199,26 +201,24 @@ def _per_year(one: Mapping[str, list[float]]) -> Floats:
 def _base(one: Process, corrections: Tables) -> Floats:
     # Causes of death are corrected together, and all ways into a drug.
     name = {"death": "death", "start": f"start of {one.name.rpartition(' ')[0]}"}.get(one.what, one.name)
-    added = [corrections.get(name, {}).get(sex, [0.0] * len(RATE_AGES)) for sex in SEXES]
     rates = np.maximum(np.broadcast_to(np.asarray(one.rate), (2, len(RATE_AGES))), 1e-12)
-    base = [np.interp(np.arange(OLDEST), RATE_AGES, of_sex) for of_sex in np.log(rates) + added]
-    return np.stack(base, axis=1).astype(np.float32).reshape(-1) + np.float32(_NEVER * len(one.needs))
+    base = _by_age(np.log(rates), corrections.get(name, {}))
+    return base.reshape(-1) + np.float32(_NEVER * len(one.needs))
 
 
 def _by_age(knots: npt.ArrayLike, corrections: dict[str, list[float]]) -> Floats:
-    """(A, 2) from (2, STATE_AGES), straight between."""
-    values = np.asarray(knots) + [corrections.get(sex, [0.0] * len(STATE_AGES)) for sex in SEXES]
-    return np.stack([np.interp(np.arange(OLDEST), STATE_AGES, one) for one in values], axis=1).astype(np.float32)
+    """(A, 2) from (2, the first of RATE_AGES), corrected, straight between."""
+    values = np.asarray(knots)
+    values = values + [corrections.get(sex, [0.0] * values.shape[1]) for sex in SEXES]
+    ages = RATE_AGES[: values.shape[1]]
+    return np.stack([np.interp(np.arange(OLDEST), ages, one) for one in values], axis=1).astype(np.float32)
 
 
 def _correlation_root(pairs: Tables, states: list[str]) -> Floats:
-    """The Cholesky root of the correlations, moved to the nearest matrix that has one."""
+    """The Cholesky root of the correlations. Raises LinAlgError where no people can have all of them."""
     matrix = np.eye(len(states))
     for one, others in pairs.items():
         for other, value in others.items():
             at = states.index(one), states.index(other)
             matrix[at] = matrix[at[::-1]] = value
-    values, vectors = np.linalg.eigh(matrix)
-    matrix = (vectors * np.maximum(values, 1e-3)) @ vectors.T
-    scale = np.sqrt(np.diag(matrix))
-    return np.linalg.cholesky(matrix / np.outer(scale, scale)).astype(np.float32)
+    return np.linalg.cholesky(matrix).astype(np.float32)
