@@ -8,14 +8,15 @@ import pyarrow.parquet as pq
 
 from features.home import Home
 from features.stored_rows import ACCOUNT, Rooms, link
-from features.tables import SPLITS
 from features.timelines import MEDS_TYPES
+
+_SPLITS = ("train", "tuning", "held_out")
 
 
 def read_shards(rooms: Rooms, bucket: int) -> dict[str, pl.DataFrame]:
     """The events of a bucket as they stood, by split; of an old bucket that is divided now, the part of it."""
-    found = dict.fromkeys(SPLITS, pl.DataFrame(schema=pl.Schema(MEDS_TYPES)))
-    for split in SPLITS if rooms.is_update else ():
+    found = dict.fromkeys(_SPLITS, pl.DataFrame(schema=pl.Schema(MEDS_TYPES)))
+    for split in _SPLITS if rooms.is_update else ():
         path = _shard(rooms.home, split, rooms.before(bucket))
         if path.exists():
             events = pl.read_parquet(path, hive_partitioning=False)
@@ -37,7 +38,7 @@ def write_shards(
     of the files that stood. Gives the tables shards and counts of a bucket's account.
     """
     shards, everything = [], []
-    for split in SPLITS:
+    for split in _SPLITS:
         others = before[split].filter(~pl.col("subject_id").is_in(touched.implode()))
         own = new.filter(pl.col("split") == split).select(others.columns)
         events = pl.concat([others, own]).sort("subject_id", maintain_order=True) if others.height else own

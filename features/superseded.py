@@ -14,14 +14,16 @@ from features.privacy.date_shift import MINUTE
 from features.privacy.keys import Key
 from features.privacy.vault import seal, unseal
 from features.stored_rows import Rooms, link
-from features.tables import Superseded, checked, empty
-from features.timelines import Surroundings, Timelines
+from features.timelines import MEDS_TYPES, Surroundings, Timelines
 
 SUPERSEDED = "superseded"
+_NOTHING = pl.DataFrame(schema={**pl.Schema(MEDS_TYPES), "known_until": pl.Datetime("us")})
 
 
 def superseded_events(home: Home, key: Key) -> pl.DataFrame:
     """All events that held once (features.tables.Superseded)."""
+    from features.tables import Superseded, empty  # takes a while to import, and the reading needs it seldom
+
     return pl.concat([empty(Superseded), *(unseal(key, file) for file in sorted(_folder(home).glob("*.vault")))])
 
 
@@ -29,13 +31,16 @@ def read_superseded(rooms: Rooms, key: Key, bucket: int) -> pl.DataFrame:
     """The events of a bucket's patients that no longer held at the last reading."""
     path = _file(rooms.home, rooms.before(bucket))
     if not path.exists():
-        return empty(Superseded)
-    return unseal(key, path).filter(pl.col("subject_id") % rooms.buckets == bucket)
+        return _NOTHING
+    found = unseal(key, path).filter(pl.col("subject_id") % rooms.buckets == bucket)
+    return found.select(_NOTHING.columns)
 
 
 def write_superseded(rooms: Rooms, key: Key, bucket: int, events: pl.DataFrame) -> None:
     """Seal the events of a bucket that no longer hold; no file for none."""
     if events.height:
+        from features.tables import Superseded, checked  # see above
+
         order = ["subject_id", "known_until", "time", "code", "record_id"]
         seal(key, checked(events.sort(order), Superseded), _file(rooms.new, bucket))
 
@@ -80,7 +85,7 @@ def newly_superseded(
         .with_columns(until=pl.col("until").fill_null(around.known_to) + pl.col("shift"))
         .with_columns(known_until=(pl.col("until") // MINUTE * MINUTE).cast(pl.Datetime("us")))
         .with_columns(known_until=pl.max_horizontal("known_until", "known_time"))
-        .select(Superseded.column_names())
+        .select(_NOTHING.columns)
     )
 
 
