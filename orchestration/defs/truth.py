@@ -34,7 +34,8 @@ def true_risks(study: Study, config: TruthConfig) -> pl.DataFrame:
     manifest = read_manifest(study.records)
     if manifest is None or manifest.kind != "simulated":
         raise SourceError(
-            "Nobody knows the true risks of these records: they are not simulated. Use `sequela run` first."
+            "Nobody knows the true risks of these records: they are not simulated. Simulate some in another home: "
+            "`sequela run --home HOME`, then `sequela truth --home HOME`."
         )
     if manifest.parameters.get("version") != VERSION:
         raise SourceError(
