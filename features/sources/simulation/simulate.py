@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -61,18 +62,24 @@ def simulate_block(world: World, seed: int, block: int, wanted: int = BLOCK) -> 
 
 def _simulate_part(folder: Path, seed: int, blocks: range, patients: int, format: str) -> list[LandedFile]:
     world, kinds = load_world(), dict[Path, str]()
-    shared = shared_resources(world)
     with threadpool_limits(1):
         for block in blocks:
-            texts = simulate_block(world, seed, block, min(BLOCK, patients - block * BLOCK))
-            if format == "ndjson":
-                written = [(f"{k}.{blocks.start:05d}.ndjson", k, [line for _, line in of]) for k, of in texts.items()]
-                written += [(f"{kind}.ndjson", kind, [line]) for kind, line in shared if block == 0]
-            else:
-                bundles = bundled(texts, shared, SHAPES["Bundle"], SHAPES["Entry"])
-                written = [(f"bundle-{block:05d}-{person:03d}.json", "Bundle", [text]) for person, text in bundles]
-            for name, kind, lines in written:
-                kinds[folder / name] = kind
-                with (folder / name).open("a") as file:
+            for name, kind, lines in _files_of_block(world, seed, block, min(BLOCK, patients - block * BLOCK), format):
+                path = folder / name.format(part=blocks.start)
+                kinds[path] = kind
+                with path.open("a") as file:
                     file.writelines(f"{line}\n" for line in lines)
     return [landed_file(path, kind) for path, kind in kinds.items()]
+
+
+def _files_of_block(
+    world: World, seed: int, block: int, wanted: int, format: str
+) -> Iterator[tuple[str, str, Iterable[str]]]:
+    """Name, with a place for the number of the part, resource type and lines; the block's texts end with the last."""
+    texts, shared = simulate_block(world, seed, block, wanted), shared_resources(world)
+    if format == "ndjson":
+        yield from ((f"{kind}.{{part:05d}}.ndjson", kind, (line for _, line in of)) for kind, of in texts.items())
+        yield from ((f"{kind}.ndjson", kind, [line]) for kind, line in shared if block == 0)
+    else:
+        bundles = bundled(texts, shared, SHAPES["Bundle"], SHAPES["Entry"])
+        yield from ((f"bundle-{block:05d}-{person:03d}.json", "Bundle", [text]) for person, text in bundles)
