@@ -24,6 +24,7 @@ Result = TypeVar("Result")
 _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 _SHORTEST_WAIT_SECONDS = 1.0
 _CANCELLING_SECONDS = 10.0
+_TRIES_TO_REACH = 4  # before a server has ever answered, when the address is as likely wrong as the server away
 _HOPELESS = {
     "CERTIFICATE_VERIFY_FAILED": "its certificate is not trusted. If your hospital has its own authority, name the "
     "authority's file in the variable SSL_CERT_FILE",
@@ -84,6 +85,7 @@ class Connection:
         self.base = httpx.URL(base_url)
         self.pace = pace
         self.stop = threading.Event()
+        self._has_answered = False
         self._is_local = is_loopback(self.base)
         self._give_up_at = pace.clock() + pace.deadline_hours * 3600
         self._client = httpx.Client(
@@ -186,7 +188,9 @@ class Connection:
             method, self.require_safe(url), headers=headers, data=form, timeout=timeout
         )
         # httpx takes the token off when it is sent on to another server; a form is never sent on.
-        return self._client.send(request, stream=True, follow_redirects=method == "GET")
+        response = self._client.send(request, stream=True, follow_redirects=method == "GET")
+        self._has_answered = True
+        return response
 
     def _judge(self, response: httpx.Response, what: str, has_token: bool) -> None:
         if response.status_code in _TRANSIENT:
@@ -229,7 +233,7 @@ class Connection:
                 return attempt()
             except Transient as problem:
                 failures = 1 if problem.got_further else failures + 1
-                if failures >= self.pace.tries:
+                if failures >= (self.pace.tries if self._has_answered else min(self.pace.tries, _TRIES_TO_REACH)):
                     raise Unreachable(f"{what}: {problem}, {failures} times in a row.", problem.is_verdict) from None
                 self.wait(self.pace.guess(failures) if problem.wait is None else problem.wait)
 

@@ -24,7 +24,7 @@ HOME, OTHER_FACILITY, HOME_CARE, DIED = range(4)
 NEVER = np.iinfo(np.int64).max
 DOCTORS = 6  # a site
 _VISIT_TYPES = 4  # of shapes/codes.toml
-_DEATHS, _HAPPENINGS, _VISITS = (0.0, 0.05), (0.06, 0.50), (0.56, 0.96)  # parts of the month
+_DEATHS, _HAPPENINGS, _VISITS = (0.0, 0.05), (0.06, 0.50), (0.56, 0.90)  # parts of the month
 _LASTS_MONTHS = 10  # a prescription
 _ORDERED_MINUTES, _DONE_MINUTES = 5, 10  # after a visit's beginning, and what a procedure takes; no visit is shorter
 _SPREAD_OF_HOURS = 0.5
@@ -143,7 +143,9 @@ class Recorder:
         self._open(now, at, EMERGENCY, begin, begin + rng.integers(100, 480, len(at)))
         at = np.flatnonzero(happened.visit)
         begin = np.maximum(now.minutes(_VISITS, at), self._busy_until[who[at]] + DAY_MINUTES)
-        begin = begin // DAY_MINUTES * DAY_MINUTES + rng.integers(8 * 12, 17 * 12, len(at)) * 5  # office hours
+        day = begin // DAY_MINUTES
+        day += np.array([0, 0, 0, 0, 0, 2, 1])[(day + self._world.begin.weekday()) % 7]  # a weekend's on Monday
+        begin = day * DAY_MINUTES + rng.integers(8 * 12, 17 * 12, len(at)) * 5  # office hours
         visits = self._open(now, at, AMBULATORY, begin, begin + rng.integers(3, 9, len(at)) * 5)
         self.visit_ends[visits.patient] = visits.end
         self._care(now, visits)

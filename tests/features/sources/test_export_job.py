@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -92,11 +93,12 @@ def test_a_server_that_stays_away_is_given_up_and_its_job_kept(
     assert (place / "0001-full").exists()
 
 
-def test_no_server_at_all(place: Path, pace: Pace) -> None:
+def test_no_server_at_all(place: Path, pace: Pace, clock: Clock) -> None:
     with BulkServer() as server:
         gone = server.base
     with pytest.raises(SourceError, match=r"no connection to 127\.0\.0\.1, 4 times in a row"):
-        export(ExportRequest(gone), place, NOW, pace=pace)
+        export(ExportRequest(gone), place, NOW, pace=replace(pace, tries=8))
+    assert clock.waits == [1, 2, 4]  # an address that never answered may be wrong: 7 s, not minutes
 
 
 def test_the_deadline_ends_the_waiting_and_keeps_the_job(

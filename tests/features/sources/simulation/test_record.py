@@ -98,6 +98,16 @@ def test_encounters_of_a_person_follow_each_other(resources: dict[str, list[Json
     assert nights == 0
 
 
+def test_offices_are_closed_at_the_weekend(resources: dict[str, list[Json]]) -> None:
+    begun = [
+        datetime.fromisoformat(one["period"]["start"])
+        for one in resources["Encounter"]
+        if one["class"]["code"] == "AMB"
+    ]
+    assert {moment.weekday() for moment in begun} == {0, 1, 2, 3, 4}
+    assert all(8 <= moment.hour < 17 for moment in begun)
+
+
 def test_nobody_is_older_than_life_nor_younger_than_twenty(resources: dict[str, list[Json]]) -> None:
     first: dict[str, str] = {}
     for one in resources["Encounter"]:
