@@ -3,6 +3,8 @@
 A record's own length tells who died: Synthea, for one, exports the ten years before death or export. So the period
 is decided from the calendar of the whole source, before the dates were shifted, and is alike for everybody:
 
+- A person is observed until they die or move away (MOVED_AWAY, unless a later visit shows that they still come), else
+  until the source ends.
 - Everybody's source ends on one day, `data_end`: the study's; else the last whole day that the source says it covers,
   if visits go on until then; else the last day on which an encounter starts.
 - `window`: everybody is observed from one calendar day on (or from birth): the first day of dense recording among
@@ -18,7 +20,7 @@ from datetime import date, datetime, time, timedelta
 import polars as pl
 
 from features.errors import SequelaError
-from features.meds_codes import BIRTH, DEATH
+from features.meds_codes import BIRTH, DEATH, MOVED
 from features.settings import StudySettings
 from features.tables import ObservationPeriods, checked
 
@@ -61,7 +63,7 @@ def observation_periods(
     periods = (
         people.with_columns(
             start=pl.max_horizontal(pl.lit(opening, pl.Datetime("us")) if is_window else "first_contact", "birth"),
-            end=pl.min_horizontal("death", pl.lit(covered_until)),
+            end=pl.min_horizontal("death", "moved", pl.lit(covered_until)),
             covered_until=pl.lit(covered_until),
         )
         # The maximum skips nulls: a person of unknown birth starts with the window or the contact. A birth alone is
@@ -77,13 +79,16 @@ def observation_periods(
 
 
 def _people(true_events: pl.LazyFrame, shifts: pl.DataFrame) -> pl.DataFrame:
-    """One row per person: shift, and the true times birth, death, first_contact, first_dense; null when absent."""
-    of = {name: pl.col("code") == name for name in (BIRTH, DEATH)}
+    """One row per person: shift, and the true times birth, death, moved, first_contact, first_dense, or null."""
+    of = {name: pl.col("code") == name for name in (BIRTH, DEATH, MOVED)}
+    is_visit = pl.col("code").str.contains(_ENCOUNTER_START)
     found = true_events.group_by("subject_id").agg(
         birth=pl.col("time").filter(of[BIRTH]).min(),
         death=pl.col("time").filter(of[DEATH]).min(),
-        first_encounter=pl.col("time").filter(pl.col("code").str.contains(_ENCOUNTER_START)).min(),
-        first_known=pl.col("known_time").filter(~of[BIRTH] & ~of[DEATH]).min(),
+        left=pl.col("time").filter(of[MOVED]).max(),
+        first_encounter=pl.col("time").filter(is_visit).min(),
+        last_encounter=pl.col("time").filter(is_visit).max(),
+        first_known=pl.col("known_time").filter(~pl.any_horizontal(*of.values())).min(),
         # Synthea dates a few records before their person's birth; those say nothing about the window.
         first_dense=pl.col("time")
         .filter(
@@ -96,7 +101,12 @@ def _people(true_events: pl.LazyFrame, shifts: pl.DataFrame) -> pl.DataFrame:
         shifts.lazy()
         .select("subject_id", shift=pl.duration(microseconds=pl.col("shift_us")))
         .join(found, on="subject_id", how="left")
-        .with_columns(first_contact=pl.coalesce("first_encounter", "first_known"))
+        .with_columns(
+            first_contact=pl.coalesce("first_encounter", "first_known"),
+            moved=pl.when((pl.col("last_encounter") > pl.col("left")).fill_null(value=False))
+            .then(None)
+            .otherwise("left"),
+        )
         .collect()
     )
 
@@ -117,7 +127,7 @@ def _last_day(true_events: pl.LazyFrame) -> date:
     the end of the source. Without any encounter, the last day of any event but births and deaths.
     """
     days = (
-        true_events.filter(~pl.col("code").is_in([BIRTH, DEATH]))
+        true_events.filter(~pl.col("code").is_in([BIRTH, DEATH, MOVED]))
         .with_columns(is_encounter=pl.col("code").str.contains(_ENCOUNTER_START))
         .group_by(day=pl.col("time").dt.date(), is_encounter="is_encounter")
         .agg(events=pl.len())

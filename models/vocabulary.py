@@ -2,7 +2,8 @@
 
 A token is a code, or `code=answer` for a coded answer. Codes of too few patients share one token per system, such
 as `SNOMED//(other)`, so that a saved model holds nothing that only a few people have. What says who somebody is,
-or that somebody died, is never a token: MEDS_BIRTH (age is given instead), MEDS_DEATH, race, ethnicity, site.
+or that somebody died or left, is never a token: MEDS_BIRTH (age is given instead), MEDS_DEATH, a move, race,
+ethnicity, site.
 """
 
 import numpy as np
@@ -14,7 +15,7 @@ from features.codes import load_code_groups, match_patterns
 from features.settings import StudySettings
 
 UNKNOWN = "(nothing known)"
-NEVER_SEEN_SYSTEMS = ["MEDS_BIRTH", "MEDS_DEATH", "RACE", "ETHNICITY", "SITE"]
+NEVER_SEEN_SYSTEMS = ["MEDS_BIRTH", "MEDS_DEATH", "MOVED_AWAY", "RACE", "ETHNICITY", "SITE"]
 LEVELS = np.linspace(0.05, 0.95, 19)
 
 

@@ -7,7 +7,7 @@ is missing stays null here and is taken from the visit in `features/timelines.py
 
 from collections.abc import Callable
 
-from features.meds_codes import BIRTH, DEATH
+from features.meds_codes import BIRTH, DEATH, MOVED
 from features.records import resources as fhir
 from features.records.medicines import (
     NO_PERIOD,
@@ -65,7 +65,10 @@ DISCHARGE_DIAGNOSIS = "_DISCHARGE_DIAGNOSIS//"
 
 
 def patient(record: fhir.Patient, subject: Subject, rows: Rows) -> None:
-    """Birth, death, sex, and race and ethnicity for fairness checks; the last three have no time."""
+    """Birth, death, moving away, sex, and race and ethnicity for fairness checks; the last three have no time.
+
+    Somebody has moved away when all addresses have ended, at the last of those ends.
+    """
     born = rows.earliest(record.birthDate)
     died = rows.latest(record.deceasedDateTime)
     if born is not None:
@@ -76,6 +79,10 @@ def patient(record: fhir.Patient, subject: Subject, rows: Rows) -> None:
         rows.add(rows.plain(DEATH), died, died)
     elif record.deceasedBoolean:
         rows.note("deaths_without_date")
+    moves = [rows.latest(one.period.end) if one.period is not None else None for one in record.address]
+    left = [move for move in moves if move is not None]
+    if left and len(left) == len(moves):
+        rows.add(rows.plain(MOVED), max(left), max(left))
     rows.add(rows.plain(f"SEX//{record.gender if record.gender in _SEXES else 'unknown'}"), None, None)
     for extension in record.extension:
         if extension.url in (_RACE, _ETHNICITY):

@@ -115,6 +115,12 @@ class Resource(Struct, tag_field="resourceType"):
     meta: Meta | None = None
 
 
+class Address(Struct):
+    """When somebody lived somewhere; where is never read."""
+
+    period: Period | None = None
+
+
 class Patient(Resource, tag=True):
     """A person."""
 
@@ -123,6 +129,7 @@ class Patient(Resource, tag=True):
     birthDate: str | None = None
     deceasedDateTime: str | None = None
     deceasedBoolean: bool | None = None
+    address: tuple[Address, ...] = ()
     extension: tuple[Extension, ...] = ()
 
 

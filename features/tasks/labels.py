@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 import polars as pl
 
-from features.meds_codes import BIRTH, DEATH
+from features.meds_codes import BIRTH, DEATH, MOVED
 from features.settings import StudySettings
 from features.tables import Labels, checked, empty
 from features.tasks.eligibility import eligible_moments, known_within
@@ -142,7 +142,7 @@ def eligible_at(
     known = (
         events.filter(pl.col("known_time").is_not_null())
         .filter(pl.col("subject_id").is_in(times["subject_id"].unique().implode()))
-        .filter(~pl.col("code").is_in([DEATH, BIRTH]))
+        .filter(~pl.col("code").is_in([DEATH, BIRTH, MOVED]))
         .select("subject_id", "known_time")
         .unique()
         .collect()

@@ -1,8 +1,8 @@
 """What is written down of a block of lives: visits and stays with their times, and what was found in them.
 
 A record is not the truth: results carry error and come back hours later, diagnoses stand under the site's own codes,
-people who have moved away leave no trace. Times are minutes since the records begin (UTC). Within a person's own month,
-deaths come first, then what happens by itself, then the visit (engine.py).
+of people who have moved away it knows only that. Times are minutes since the records begin (UTC). Within a person's own
+month, deaths come first, then what happens by itself, then the visit (engine.py).
 """
 
 from collections.abc import Mapping
@@ -110,6 +110,7 @@ class Recorder:
         self.rows = {kind: Rows(columns) for kind, columns in _COLUMNS.items()}
         races, nobody = care["population"]["race"], np.zeros(BLOCK, np.int64)
         self.people = {"patient": np.arange(BLOCK), "died": np.full(BLOCK, NEVER), "days": np.full(BLOCK, np.nan)}
+        self.people["moved"] = np.full(BLOCK, NEVER)
         self.people |= {"sex": nobody, "site": nobody.copy()}
         self.people["race"] = rng.choice(len(races), BLOCK, p=[share for _, share in races.values()])
         self.people["ethnicity"] = (rng.random(BLOCK) < care["population"]["hispanic"]).astype(np.int64)
@@ -149,6 +150,8 @@ class Recorder:
         visits = self._open(now, at, AMBULATORY, begin, begin + rng.integers(3, 9, len(at)) * 5)
         self.visit_ends[visits.patient] = visits.end
         self._care(now, visits)
+        at = np.flatnonzero(happened.moved & people.alive)
+        self.people["moved"][who[at]] = np.maximum(now.start[at] + MONTH_MINUTES, self._busy_until[who[at]] + 60)
 
     def _stays(self, now: _Now, turn: int) -> None:
         at, stays = now.happened.stays[turn]

@@ -59,6 +59,10 @@ CONDITION_THAT_ENDED = [
 ]
 # A year before birth: ignored, "before birth".
 BEFORE_BIRTH = [_condition(',"onsetDateTime":"1949-03-04T08:00:00Z","recordedDate":"1949-03-04T08:00:00Z"')]
+# All addresses have ended (see PATIENTS): moved away at the last of those ends, 2015-06-20 08:00. Later records count.
+MOVED_AWAY = [_condition(',"onsetDateTime":"2015-06-20T09:00:00Z","recordedDate":"2015-06-20T09:00:00Z"')]
+# One address has ended and another has not: still here.
+MOVED_WITHIN_REACH = []
 # Ten days after death: ignored, "after death". (This patient has a date of death; see PATIENTS.)
 AFTER_DEATH = [_condition(',"onsetDateTime":"2015-06-20T08:00:00Z","recordedDate":"2015-06-20T08:00:00Z"')]
 # The certificate and its visit: ignored, "records a death after the fact", though dated before death.
@@ -212,7 +216,10 @@ MEDICINE_MISSING = [
 ]
 
 # Patients that differ from PATIENT.
+_FORMER = '"line":["1 Lane"],"period":{"start":"2001-01-01","end":"2015-06-'
 PATIENTS = {
+    "MOVED_AWAY": PATIENT.removesuffix("}") + f',"address":[{{{_FORMER}20T08:00:00Z"}}}},{{{_FORMER}10"}}}}]}}',
+    "MOVED_WITHIN_REACH": PATIENT.removesuffix("}") + f',"address":[{{"city":"Here"}},{{{_FORMER}10"}}}}]}}',
     "AFTER_DEATH": PATIENT.removesuffix("}") + ',"deceasedDateTime":"2015-06-10T08:00:00Z"}',
     "REFERENCE_BY_IDENTIFIER": PATIENT.removesuffix("}") + ',"identifier":[{"system":"urn:mrn","value":"77"}]}',
 }

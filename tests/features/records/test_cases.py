@@ -39,6 +39,11 @@ EXPECTED: dict[str, list[tuple]] = {
     "RESULT_ISSUED_LATER": [("LOINC//4548-4", 6.1, "%", None, TAKEN, june(5, 10))],
     "CONDITION_THAT_ENDED": [RECORDED],
     "BEFORE_BIRTH": [],
+    "MOVED_AWAY": [
+        ("MOVED_AWAY", None, None, None, june(20, 8), june(20, 8)),
+        (HYPERTENSION, None, None, None, june(20, 9), june(20, 9)),
+    ],
+    "MOVED_WITHIN_REACH": [],
     "AFTER_DEATH": [("MEDS_DEATH", None, None, None, june(10, 8), june(10, 8))],
     "DEATH_CERTIFICATE": [],
     "ABSURD_VISIT": [("ENCOUNTER//AMB//start", None, None, None, datetime(2002, 6, 1, 9), datetime(2002, 6, 1, 9))],

@@ -80,6 +80,20 @@ def test_nothing_happens_after_death(resources: dict[str, list[Json]], died: Mom
             )
 
 
+def test_who_moves_away_is_seen_no_more_and_the_address_says_so(block: Block, resources: dict[str, list[Json]]) -> None:
+    left = {
+        f"Patient/{one['id']}": moment(one["address"][0]["period"]["end"])
+        for one in resources["Patient"]
+        if "period" in one["address"][0]
+    }
+    gone = block.gone & ~block.died  # by month; the moves of the last two may come after the end of the records
+    assert 20 < gone[:, -3].sum() <= len(left) <= gone[:, -1].sum()
+    for one in resources["Encounter"]:
+        assert (
+            one["subject"]["reference"] not in left or moment(one["period"]["end"]) < left[one["subject"]["reference"]]
+        )
+
+
 def test_encounters_of_a_person_follow_each_other(resources: dict[str, list[Json]], died: Moments) -> None:
     by_person = defaultdict(list)
     for one in resources["Encounter"]:
