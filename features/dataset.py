@@ -99,7 +99,9 @@ def _codes(counts: pl.DataFrame, wordings: pl.DataFrame) -> pl.DataFrame:
     return checked(table, Codes)
 
 
-def write_metadata(workroom: Path, account: Account, etl_version: str, state: Mapping[str, object]) -> None:
+def write_metadata(
+    workroom: Path, account: Account, source_kind: str, etl_version: str, state: Mapping[str, object]
+) -> None:
     """The MEDS dataset's own metadata, and what a later run needs to know of this one."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -112,7 +114,7 @@ def write_metadata(workroom: Path, account: Account, etl_version: str, state: Ma
     splits = account.splits.to_arrow().cast(pa.schema(SubjectSplitSchema.schema()))
     pq.write_table(splits, folder / "subject_splits.parquet")
     description = {
-        "dataset_name": "Sequela timelines",
+        "dataset_name": f"Sequela timelines of {source_kind} records",
         "dataset_version": account.digest,
         "etl_name": "sequela",
         "etl_version": etl_version,

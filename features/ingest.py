@@ -224,7 +224,7 @@ def _write_tables(
             f"{result.records_in:,} records were read but {explained:,} are accounted for. This is a fault of "
             "Sequela, not of the records; please report it. The last good state stands."
         )
-    write_metadata(new.path, account, VERSION, {**digests, "result": asdict(result)})
+    write_metadata(new.path, account, result.source_kind, VERSION, {**digests, "result": asdict(result)})
     return result
 
 

@@ -101,6 +101,7 @@ class DataProfile(dy.Schema):
 class Dataset(dy.Schema):
     """One row: what was read, for the steps that need to know the source."""
 
+    source = dy.String(description="Where the records come from, in words; says it when they are not of real people.")
     source_kind = dy.String(description="simulated, synthea, fhir_server, fhir or example.")
     is_windowed = dy.Bool(
         description="Whether the source kept only some years before each person's end, as Synthea may."

@@ -104,11 +104,15 @@ def _truth(options: argparse.Namespace) -> None:
         run_job("truth_job", {"home_folder": str(home.path.resolve())}, home)
     compared = pl.read_parquet(home.tables / "oracle.parquet")
     if compared.is_empty():
-        print("No task was judged on rows whose truth is known: simulate more people.")
+        print("No task has outcomes enough on rows whose truth is known: simulate more people (--patients).")
+    print(
+        "Held-out rows whose truth is known; by chance a model may pass the truth, the more so the fewer the outcomes."
+    )
     for row in compared.iter_rows(named=True):
-        said = f"{row['task']:24} {row['horizon_days']:5} d  {row['model']:20} AUROC {row['auroc']:.3f}"
+        said = f"{row['task']:22} {row['horizon_days']:4} d  {row['events']:,} of {row['rows']:,}"
+        said += f"  {row['model']:12} AUROC {row['auroc']:.3f}"
         print(f"{said}  true risk {row['oracle_auroc']:.3f} ({row['oracle_low']:.3f}-{row['oracle_high']:.3f})")
-    print(f'Simulated people, not real ones. See: {command_name()} sql --home {home.path} "FROM true_risks"')
+    print(f'Simulated people, not real ones. See: {command_name()} sql --home {home.path} "FROM oracle"')
 
 
 def _sql(options: argparse.Namespace) -> None:

@@ -21,6 +21,7 @@ from orchestration.beside import beside
 
 # In the order in which an analyst meets them.
 PUBLISHED: dict[str, type[dy.Schema]] = {
+    "dataset": tables.Dataset,
     "events": tables.Events,
     "codes": tables.Codes,
     "labels": tables.Labels,
@@ -33,7 +34,11 @@ PUBLISHED: dict[str, type[dy.Schema]] = {
     "quarantine": tables.Quarantine,
     "data_profile": tables.DataProfile,
     "record_counts": tables.RecordCounts,
+    "true_risks": tables.TrueRisks,
+    "oracle": tables.Oracle,
 }
+_WITHHELD = {"dataset": {"covers_until"}}  # columns
+_OF_THE_TRUTH = ("true_risks", "oracle")  # empty unless simulated for the predictions that stand
 # Tables with rows about patients that may be older than the last reading; events never are.
 _OF_PATIENTS = [
     name for name, contract in PUBLISHED.items() if name != "events" and "subject_id" in contract.column_names()
@@ -84,12 +89,15 @@ def _copy(connection: duckdb.DuckDBPyConnection, name: str, home: Home) -> None:
         connection.execute(f"CREATE TABLE {name} AS SELECT * FROM nothing")
         connection.unregister("nothing")
         return
-    columns = [f'"{column}"' for column in PUBLISHED[name].column_names()]
-    chosen = "*" if name == "features" else ", ".join(columns)
+    chosen = "*" if name == "features" else ", ".join(f'"{column}"' for column in _columns(name))
     patients_only = f"WHERE subject_id IN (SELECT subject_id FROM {_read(_splits(home))})"
     connection.execute(
         f"CREATE TABLE {name} AS SELECT {chosen} FROM {_read(*files)} {patients_only if name in _OF_PATIENTS else ''}"
     )
+
+
+def _columns(name: str) -> list[str]:
+    return [column for column in PUBLISHED[name].column_names() if column not in _WITHHELD.get(name, ())]
 
 
 def _forget_scores_of_others(home: Home) -> None:
@@ -131,7 +139,9 @@ def _files(name: str, home: Home) -> list[Path]:
         return sorted((home.meds / "data").glob("*/*.parquet"))
     if name == "risk_scores":  # a file for each day scored so far, perhaps none
         return sorted((home.tables / "risk_scores").glob("????-??-??.parquet"))
-    file = home.tables / f"{name}.parquet"
+    file, judged = (home.tables / f"{one}.parquet" for one in (name, "predictions"))
+    if name in _OF_THE_TRUTH and not (file.exists() and file.stat().st_mtime >= judged.stat().st_mtime):
+        return []
     if not file.exists():
         raise TableError(f"The table {name} has not been made yet. Run `sequela run` first.")
     return [file]
@@ -140,7 +150,7 @@ def _files(name: str, home: Home) -> list[Path]:
 def _document(connection: duckdb.DuckDBPyConnection, name: str, home: Home) -> None:
     contract = PUBLISHED[name]
     connection.execute(f"COMMENT ON TABLE {name} IS {_text(inspect.getdoc(contract) or '')}")
-    comments = {column: of.description or "" for column, of in contract.columns().items()}
+    comments = {column: contract.columns()[column].description or "" for column in _columns(name)}
     if name == "features":
         definitions = pl.read_parquet(home.tables / "feature_definitions.parquet")
         comments |= dict(definitions.select("feature", _words_with_unit()).iter_rows())

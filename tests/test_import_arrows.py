@@ -48,3 +48,23 @@ def test_definitions_load_nothing_heavy_at_module_level():
 def test_the_check_sees_an_import_inside_a_function():
     hidden = ast.parse("def f():\n    from dagster.core import x\n    import torch.nn as nn\n")
     assert list(imported(hidden)) == [("dagster", 2), ("torch", 3)]
+
+
+def naming(words: str) -> set[str]:
+    """The modules outside the simulation in which `words` stand."""
+    texts = {
+        path.relative_to(PROJECT).as_posix(): path.read_text()
+        for package in FORBIDDEN
+        for path in (PROJECT / package).rglob("*.py")
+        if not path.is_relative_to(PROJECT / "features" / "sources" / "simulation")
+    }
+    return {name for name, text in texts.items() if words in text}
+
+
+def test_nobody_but_the_evaluation_knows_the_hidden_truth():
+    """Whatever else names the true risks, in an import or as a table, could make features or models of them."""
+    shown = {f"orchestration/{name}.py" for name in ("warehouse", "tables_io", "defs/jobs", "defs/scoring")}
+    made = {"features/true_risks.py", "features/tables.py", "models/oracle.py", "orchestration/defs/truth.py"}
+    assert naming("true_risks") | naming("TrueRisks") == shown | made
+    drawn = {"features/true_risks.py", "features/sources/land.py", "orchestration/defs/truth.py"}
+    assert naming("sources.simulation") == drawn

@@ -20,8 +20,8 @@ score_day = dg.define_asset_job(
 )
 truth_job = dg.define_asset_job(
     "truth_job",
-    selection=TRUTH,
-    description="Of a simulated population: the true risks, and how near the judged models come to them.",
+    selection=TRUTH | dg.AssetSelection.assets("warehouse"),
+    description="Of a simulated population: the true risks, and how near the judged models come to them; publish.",
 )
 nightly_scores = dg.define_asset_job(
     "nightly_scores",

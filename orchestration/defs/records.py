@@ -19,6 +19,7 @@ from features.sources.land import land, last_stated_day
 from features.sources.landed import Manifest, changed_files, manifests_at
 from features.tables import checked
 from orchestration.resources import Study
+from orchestration.source_labels import source_label
 from orchestration.tables_io import CONTRACTS, checked_table, column_schema, shown_rows
 
 WRITTEN_BY_INGEST = ["quarantine", "record_counts", "data_profile", "codes", "subject_splits"]
@@ -109,6 +110,7 @@ def _sizes(name: str, result: IngestResult, study: Study) -> dict[str, int]:
 def _dataset(result: IngestResult, study: Study) -> pl.DataFrame:
     years_kept = {manifest.parameters.get("years_of_history") for _, manifest in manifests_at(study.records)}
     row = {
+        "source": source_label(result.source_kind),
         "source_kind": result.source_kind,
         "is_windowed": result.source_kind == "synthea" and years_kept != {0},
         "covers_until": last_stated_day(study.chosen_source, study.home),

@@ -67,6 +67,9 @@ def risk_scores(
         "evaluations",
         "skipped_tasks",
         "subject_splits",
+        "dataset",
+        "true_risks",
+        "oracle",
         risk_scores,
     ],
     check_specs=[

@@ -85,4 +85,4 @@ def test_nothing_is_pickled(definitions):
 def test_the_truth_is_no_input_of_features_or_models():
     graph = defs().resolve_asset_graph()
     after = {key.to_user_string() for key in dg.AssetSelection.assets("true_risks").downstream().resolve(graph)}
-    assert after == {"true_risks", "oracle"}
+    assert after == {"true_risks", "oracle", "warehouse"}

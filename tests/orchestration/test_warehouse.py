@@ -1,5 +1,6 @@
 """The warehouse: documented, whole or not at all, silent about what would betray the date shifts."""
 
+import os
 import subprocess
 import sys
 from datetime import date
@@ -9,11 +10,12 @@ import duckdb
 import polars as pl
 import pytest
 
+from features import tables
 from features.errors import TableError
 from orchestration.defs.scoring import warehouse
 from orchestration.resources import Study
 from orchestration.warehouse import PUBLISHED, open_warehouse, publish_warehouse
-from tests.orchestration.small_home import SUBJECT, write_scores, write_small_home
+from tests.orchestration.small_home import SEEN, SUBJECT, write_scores, write_small_home
 
 
 @pytest.fixture
@@ -49,6 +51,22 @@ def test_no_column_betrays_the_date_shifts(home):
             name for (name,) in connection.sql("SELECT column_name FROM duckdb_columns() WHERE NOT internal").fetchall()
         }
     assert not names & {"shift_us", "covered_until", "calendar_year_start", "first_day", "last_day"}
+
+
+def test_the_source_is_named_and_the_truth_of_other_predictions_is_not_shown(home):
+    row = {"source": "a simulated population", "source_kind": "simulated", "is_windowed": False, "covers_until": None}
+    row |= {"data_version": "d", "subjects": 1, "events": 3, "records": 3}
+    pl.DataFrame([row], schema=tables.empty(tables.Dataset).schema).write_parquet(home.tables / "dataset.parquet")
+    risk = {"subject_id": SUBJECT, "prediction_time": SEEN, "task": "mortality", "horizon_days": 365, "risk": 0.25}
+    risk |= {"treatment": "as usual", "standard_error": 0.04, "drawn": False}
+    truth, judged = home.tables / "true_risks.parquet", home.tables / "predictions.parquet"
+    pl.DataFrame([risk], schema=tables.empty(tables.TrueRisks).schema).write_parquet(truth)
+    for seconds_after, shown in ((60, [(0.25,)]), (-60, [])):
+        os.utime(truth, (0, judged.stat().st_mtime + seconds_after))
+        publish_warehouse(home)
+        with open_warehouse(home.warehouse) as connection:
+            assert connection.sql("SELECT source FROM dataset").fetchall() == [("a simulated population",)]
+            assert connection.sql("SELECT risk FROM true_risks").fetchall() == shown
 
 
 def test_who_is_no_longer_a_patient_is_not_published(home):
