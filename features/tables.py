@@ -57,7 +57,7 @@ class SubjectSplits(dy.Schema):
 
 
 class Codes(dy.Schema):
-    """Every code met, with the wording met first and how often it occurs."""
+    """Every code met, with its commonest wording and how often it occurs."""
 
     code = dy.String(primary_key=True, description="SYSTEM//code, as in events.")
     description = dy.String(

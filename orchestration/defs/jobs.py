@@ -31,8 +31,13 @@ nightly_scores = dg.define_asset_job(
 )
 
 
-@dg.schedule(job=nightly_scores, cron_schedule="30 2 * * *", execution_timezone="UTC")
+@dg.schedule(
+    job=nightly_scores,
+    cron_schedule="30 2 * * *",
+    execution_timezone="UTC",
+    description="Each night, ask the source what is new and score the day before. Off until somebody turns it on here.",
+)
 def every_night(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
-    """Each night, the day before. Off until somebody turns it on in Dagster."""
+    """The day before, when the time has come."""
     day = (context.scheduled_execution_time - timedelta(days=1)).date().isoformat()
     return dg.RunRequest(run_key=day, partition_key=day)

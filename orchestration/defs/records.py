@@ -136,7 +136,15 @@ def events_keep_their_contract(study: Study) -> dg.AssetCheckResult:
 
 
 @dg.multi_asset_check(
-    specs=[dg.AssetCheckSpec("keeps_its_contract", asset=name, blocking=True) for name in WRITTEN_BY_INGEST]
+    specs=[
+        dg.AssetCheckSpec(
+            "keeps_its_contract",
+            asset=name,
+            blocking=True,
+            description=f"{name} has exactly the columns and types of its contract, and only values that it allows.",
+        )
+        for name in WRITTEN_BY_INGEST
+    ]
 )
 def tables_keep_their_contracts(study: Study) -> Iterator[dg.AssetCheckResult]:
     """The tables written by ingest have the columns, types and values of their contracts."""
