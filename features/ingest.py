@@ -31,7 +31,14 @@ from features.record_tables import quarantine_table, record_counts_table
 from features.records.exports import exports_of
 from features.records.intake import Intake, check_usable, processes_for, shown_name, take_in
 from features.records.reading import SourceFile, find_files
-from features.records.standing import Standing, nothing_read, patients, table_of_files, without_erased
+from features.records.standing import (
+    Standing,
+    has_tied_medications,
+    nothing_read,
+    patients,
+    table_of_files,
+    without_erased,
+)
 from features.settings import StudySettings
 from features.sources.folder import example_patients
 from features.sources.landed import manifests_at
@@ -40,7 +47,7 @@ from features.superseded import SUPERSEDED
 from features.surroundings import change_since, surroundings_of
 from features.touched import Change
 
-VERSION = "2"  # raise it when the same records would give other timelines; stored datasets are then made anew
+VERSION = "3"  # raise it when the same records would give other timelines; stored datasets are then made anew
 
 _WORKROOM = ".ingest"
 _BUCKET_BYTES = {"plain": 60_000_000, "gzip": 4_000_000, "zstd": 3_500_000}
@@ -161,7 +168,7 @@ def _ingest(
         data_end=around.data_end.isoformat(),
         data_version=account.digest,
         shards=account.shards,
-        is_tied=account.is_tied,
+        is_tied=account.is_tied or contested["is_tied"].any() or has_tied_medications(standing),
     )
     write_ledger(Ledger(state, standing, shared, contested, account.erased), key, rooms.new.vault)
     _write_vault(standing, names, key, rooms.new)

@@ -24,6 +24,7 @@ from tests.synthetic_records import write_records
 
 SETTINGS = StudySettings()
 WEIGHT = "LOINC//29463-7"
+RXNORM = "http://www.nlm.nih.gov/research/umls/rxnorm"
 
 
 @pytest.fixture(autouse=True)
@@ -102,6 +103,10 @@ def subject(name: str) -> int:
 def weights(home: Home) -> dict[int, list[float]]:
     found = events_of(home).filter(pl.col("code") == WEIGHT).sort("numeric_value").collect()
     return dict(found.group_by("subject_id").agg("numeric_value").iter_rows())
+
+
+def codes(home: Home) -> set[str]:
+    return set(events_of(home).select("code").collect()["code"])
 
 
 def moved(home: Home, name: str, moment: str) -> datetime:
@@ -290,6 +295,77 @@ def test_lines_that_change_places_may_change_which_version_holds(tmp_path, home)
     reverse_lines(place / "Observation.ndjson")
     assert not ingest(place, home, SETTINGS).resumed
     assert weights(home) == {subject("a"): [70]}
+
+
+MEDICATION = {"resourceType": "Medication", "id": "m"}
+GIVEN = {
+    "resourceType": "MedicationRequest",
+    "id": "r",
+    "subject": {"reference": "Patient/a"},
+    "authoredOn": "2020-06-01T10:05:00Z",
+    "medicationReference": {"reference": "Medication/m"},
+}
+
+
+def is_called(name: str) -> dict:
+    return MEDICATION | {"code": {"coding": [{"system": RXNORM, "code": name}]}}
+
+
+def test_lines_that_change_places_may_change_what_a_medication_is(tmp_path, home):
+    place = tmp_path / "place"
+    an_export(place, patient("a"), visit("v", "a"), GIVEN, is_called("1"), is_called("2"))
+    ingest(place, home, SETTINGS)
+    assert codes(home) >= {"RXNORM//2"}
+    reverse_lines(place / "Medication.ndjson")
+    assert not ingest(place, home, SETTINGS).resumed
+    assert codes(home) >= {"RXNORM//1"}
+
+
+def test_files_that_change_places_may_change_what_a_medication_is(tmp_path, home):
+    place = tmp_path / "place"
+    an_export(place, patient("a"), visit("v", "a"), GIVEN)
+    for name, code in (("first", "1"), ("second", "2")):
+        (place / f"{name}.ndjson").write_text(json.dumps(is_called(code)) + "\n")
+    ingest(place, home, SETTINGS)
+    assert codes(home) >= {"RXNORM//2"}
+    (place / "first.ndjson").rename(place / "third.ndjson")
+    assert not ingest(place, home, SETTINGS).resumed
+    assert codes(home) >= {"RXNORM//1"}
+
+
+def test_a_medication_that_is_told_twice_alike_is_the_same_in_any_order(tmp_path, home):
+    place = tmp_path / "place"
+    an_export(place, patient("a"), visit("v", "a"), GIVEN, is_called("1"), is_called("1"))
+    ingest(place, home, SETTINGS)
+    (place / "Medication.ndjson").rename(place / "A.ndjson")
+    assert ingest(place, home, SETTINGS).resumed
+
+
+@pytest.mark.parametrize("bucket_bytes", [60_000_000, 100])  # the two lie in one bucket; in many
+@pytest.mark.parametrize("versions", [(None, None), ("2020-06-02T00:00:00Z", "2020-06-02T00:00:00Z")])
+def test_files_that_change_places_may_change_whose_a_record_is(tmp_path, home, monkeypatch, bucket_bytes, versions):
+    monkeypatch.setitem(ingest_module._BUCKET_BYTES, "plain", bucket_bytes)
+    place = tmp_path / "place"
+    an_export(place, *(one for name in "abcd" for one in (patient(name), visit(f"v-{name}", name))))
+    for name, of, updated in zip(("first", "second"), "ab", versions, strict=True):
+        (place / f"{name}.ndjson").write_text(json.dumps(weight("w", of, 70, updated)) + "\n")
+    ingest(place, home, SETTINGS)
+    assert weights(home) == {subject("b"): [70]}
+    (place / "first.ndjson").rename(place / "third.ndjson")
+    assert not ingest(place, home, SETTINGS).resumed
+    assert weights(home) == {subject("a"): [70]}
+
+
+def test_a_record_whose_versions_tell_whose_it_is_is_so_in_any_order(tmp_path, home, monkeypatch):
+    monkeypatch.setitem(ingest_module._BUCKET_BYTES, "plain", 100)
+    place = tmp_path / "place"
+    an_export(place, *(one for name in "abcd" for one in (patient(name), visit(f"v-{name}", name))))
+    for name, of, day in (("first", "a", 2), ("second", "b", 3)):
+        (place / f"{name}.ndjson").write_text(json.dumps(weight("w", of, 70, f"2020-06-0{day}T00:00:00Z")) + "\n")
+    ingest(place, home, SETTINGS)
+    (place / "first.ndjson").rename(place / "third.ndjson")
+    assert ingest(place, home, SETTINGS).resumed
+    assert weights(home) == {subject("b"): [70]}
 
 
 def test_a_patient_of_whom_nothing_could_be_read_is_known_all_the_same(tmp_path, home):
