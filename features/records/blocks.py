@@ -33,7 +33,8 @@ class Block:
 
     `positions` tell the records of a stretch apart and rise with their place. `names` are the full URLs of their bundle
     that differ from `Type/id`. `text` is what they were read from, `start` the byte at which it starts; `texts` are
-    the records one by one, worked out when first asked for. `deleted` are the `Type/id` that a bundle says are no more.
+    the records one by one, worked out when first asked for. `deleted` are the urls that a bundle's entries delete,
+    `empty` is the number of its entries that neither hold a resource nor delete one.
     """
 
     records: Sequence[msgspec.Struct]
@@ -44,6 +45,7 @@ class Block:
     text: bytes = b""
     texts: Sequence[bytes] = ()
     deleted: Sequence[str] = ()
+    empty: int = 0
 
     def text_of(self, number: int) -> bytes:
         """The text of a record."""
@@ -84,10 +86,10 @@ class Entry(msgspec.Struct):
 
 
 class Request(msgspec.Struct):
-    """What an entry asks a server to do."""
+    """What an entry asks a server to do, whatever stands there."""
 
-    method: str | None = None
-    url: str | None = None
+    method: object = None
+    url: object = None
 
 
 class RawBundle(msgspec.Struct):
@@ -133,26 +135,32 @@ def block_of_document(offset: int, text: bytes) -> Block:
     except msgspec.MsgspecError as error:
         return Block((), (), [Refused(offset, None, "a bundle with " + reason_for(error, text))])
     names: dict[str, str] = {}
-    records, texts, deleted = [], [], []
+    records, texts, deleted, empty = [], [], [], 0
     for entry in bundle.entry:
-        raw = bytes(entry.resource)
-        if not raw or raw == b"null":
-            deleted += _deleted_by(bytes(entry.request))
-            continue
-        record = _plain_form(raw)
-        _name(entry.fullUrl, record, names)
-        records.append(record)
-        texts.append(raw)
-    return Block(records, range(offset, offset + len(records)), (), names, offset, text, texts, deleted)
+        raw, url = bytes(entry.resource), _deleted_by(bytes(entry.request))
+        if url is not None:  # a resource beside it is what is no more
+            deleted.append(url)
+        elif not raw or raw == b"null":
+            empty += 1
+        else:
+            record = _plain_form(raw)
+            _name(entry.fullUrl, record, names)
+            records.append(record)
+            texts.append(raw)
+    return Block(records, range(offset, offset + len(records)), (), names, offset, text, texts, deleted, empty)
 
 
-def _deleted_by(request: bytes) -> list[str]:
-    """The `Type/id` that a bundle's entry deletes; none for an entry that does something else."""
+def _deleted_by(request: bytes) -> str | None:
+    """The url that a bundle's entry deletes, empty when it names none; null for an entry that does something else."""
+    if b"delete" not in request.lower():  # as almost all
+        return None
     try:
-        asked = msgspec.json.decode(request, type=Request | None)
+        asked = msgspec.json.decode(request, type=Request)
     except msgspec.MsgspecError:
-        return []
-    return [asked.url] if asked is not None and asked.method == "DELETE" and asked.url is not None else []
+        return None
+    if str(asked.method).upper() != "DELETE":
+        return None
+    return asked.url if isinstance(asked.url, str) else ""
 
 
 def _plain_form(text: bytes) -> msgspec.Struct:

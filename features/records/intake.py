@@ -12,12 +12,11 @@ import polars as pl
 from features.errors import SourceError
 from features.privacy.keys import Key
 from features.privacy.pseudonyms import label
-from features.privacy.rules import load_rules
 from features.processes import Spread, alone
 from features.records.facts import joined
 from features.records.landing import FOUND, Task, land, number_of, plan_tasks, scan
 from features.records.reading import LEAST_BYTES, SourceFile
-from features.records.resources import unused_types
+from features.records.resources import known_types
 from features.records.standing import Standing, only, unambiguous, without_erased
 from features.settings import RecordSettings
 
@@ -155,7 +154,7 @@ def shown_name(file: SourceFile, key: Key) -> str:
     """A file's own name when it holds only a FHIR type and numbers, else a pseudonym: names name patients."""
     name = file.path.name
     found = _TYPE_IN_FILE_NAME.fullmatch(name)
-    if found and file.name == name and found.group(1) in unused_types() | set(load_rules().elements):
+    if found and file.name == name and found.group(1) in known_types():
         return name
     return label(key.pseudonyms, "file", file.name)
 

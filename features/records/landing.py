@@ -178,10 +178,7 @@ def _read_block(block: Block, rows: Rows) -> None:
         rows.forget_references()
     rows.names = block.names
     if not is_second_round:
-        facts.refused.extend(block.refused)
-        facts.records_in += len(block.records) + len(block.refused)
-        for reference in block.deleted:
-            rows.withdraw(reference)
+        _note_beside_records(block, rows)
     left = range(len(block.records)) if is_second_round else add_plain_records(block.records, block.positions, rows)
     for number in left:
         kind = type(block.records[number]).__name__
@@ -202,6 +199,15 @@ def _read_block(block: Block, rows: Rows) -> None:
         else:
             if reason is not None:
                 facts.ignored[kind, reason] += 1
+
+
+def _note_beside_records(block: Block, rows: Rows) -> None:
+    rows.facts.refused.extend(block.refused)
+    rows.facts.records_in += len(block.records) + len(block.refused)
+    for url in block.deleted:
+        rows.withdraw(url)
+    if block.empty:
+        rows.note("entries_without_resource", block.empty)
 
 
 def _was_deferred(resource: Resource) -> bool:

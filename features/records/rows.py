@@ -14,7 +14,7 @@ from features.privacy.pseudonyms import Hasher, finish_pseudonym, label, prefix_
 from features.privacy.rules import Rules
 from features.records.facts import Facts
 from features.records.references import identifier_in, kind_and_id
-from features.records.resources import CodeableConcept, Coding, Meta, Reference
+from features.records.resources import CodeableConcept, Coding, Meta, Reference, known_types
 from features.records.times import Moment, read_moment
 
 CACHE_LIMIT = 200_000  # entries; keeps memory flat however many patients a file holds
@@ -228,9 +228,9 @@ class Rows:
             self.facts.medications.append((self.medication_id(medication), *version, position, medicine))
 
     def withdraw(self, reference: str) -> None:
-        """Note that the source no longer has a resource, named as `Type/id`."""
+        """Note that the source no longer has a resource, named as `Type/id`; what names none by its id is counted."""
         kind, identifier = kind_and_id(reference)
-        if kind is None or identifier_in(reference) is not None:
+        if kind not in known_types() or "?" in reference:
             self.note("deletions_not_understood")
             return
         self.note("deletions")

@@ -505,6 +505,87 @@ def test_a_deletion_of_what_the_same_export_brings_holds(tmp_path, home):
     assert weights(home) == {}
 
 
+def a_bundle(folder: Path, *entries: object) -> None:
+    """Write an export that is one bundle."""
+    an_export(folder)
+    bundle = {"resourceType": "Bundle", "type": "transaction", "entry": entries}
+    (folder / "bundle.ndjson").write_text(json.dumps(bundle) + "\n")
+
+
+def deletes(url: object, method: object = "DELETE", **other: object) -> dict:
+    return {"request": {"method": method, "url": url}} | other
+
+
+def counted(home: Home) -> dict[str, int]:
+    """What of a bundle's entries was counted in the data profile."""
+    profile = pl.read_parquet(home.tables / "data_profile.parquet").select("finding", "count")
+    names = ("deletions", "deletions_not_understood", "entries_without_resource")
+    return {name: count for name, count in profile.iter_rows() if name in names}
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        deletes("Observation/w"),
+        deletes("https://fhir.example.org/r4/Observation/w"),
+        deletes("Observation/w/_history/2"),
+        deletes("Observation/w", "delete"),
+        deletes("Observation/w", resource=None),
+        deletes("Observation/w", resource=weight("w", "a", 70)),  # the last version, which is no more
+        deletes("Observation/w", resource={"resourceType": "Observation", "id": "w"}),
+    ],
+)
+def test_an_entry_that_deletes_is_no_living_record(tmp_path, home, entry):
+    place = tmp_path / "place"
+    an_export(place / "0001-full", patient("a"), visit("v", "a"), weight("w", "a", 70))
+    ingest(place, home, SETTINGS)
+    a_bundle(place / "0002-since", entry)
+    result = ingest(place, home, SETTINGS)
+    assert weights(home) == {}
+    assert (result.records_in, result.records_quarantined) == (3, 0)
+    assert counted(home) == {"deletions": 1}
+
+
+@pytest.mark.parametrize(
+    ("entry", "finding"),
+    [
+        (deletes("Observation/w?x"), "deletions_not_understood"),
+        (deletes("Observation?identifier=x|w"), "deletions_not_understood"),
+        (deletes("observation/w"), "deletions_not_understood"),
+        (deletes("Observation/"), "deletions_not_understood"),
+        (deletes("urn:uuid:w"), "deletions_not_understood"),
+        (deletes(5), "deletions_not_understood"),
+        (deletes(None), "deletions_not_understood"),
+        ({"request": {"method": "DELETE"}, "resource": weight("w", "a", 70)}, "deletions_not_understood"),
+        (
+            {"request": {"method": "DELETE"}, "fullUrl": "https://fhir.example.org/Observation/w"},
+            "deletions_not_understood",
+        ),
+        ({"request": "DELETE Observation/w"}, "entries_without_resource"),
+        ({"request": None}, "entries_without_resource"),
+        (deletes("Observation/w", "GET"), "entries_without_resource"),
+        ({}, "entries_without_resource"),
+    ],
+)
+def test_an_entry_that_is_not_understood_is_counted_and_spares_the_others(tmp_path, home, entry, finding):
+    place = tmp_path / "place"
+    an_export(place / "0001-full", patient("a"), visit("v", "a"), weight("w", "a", 70), weight("w2", "a", 71))
+    a_bundle(place / "0002-since", entry, deletes("Observation/w2"))
+    result = ingest(place, home, SETTINGS)
+    assert weights(home) == {subject("a"): [70]}
+    assert result.records_quarantined == 0
+    assert counted(home) == {"deletions": 1, finding: 1}
+
+
+def test_a_transaction_that_creates_is_read(tmp_path, home):
+    place = tmp_path / "place"
+    an_export(place / "0001-full", patient("a"), visit("v", "a"))
+    a_bundle(place / "0002-since", deletes("Observation/w", "PUT", resource=weight("w", "a", 70)))
+    ingest(place, home, SETTINGS)
+    assert weights(home) == {subject("a"): [70]}
+    assert counted(home) == {}
+
+
 def test_a_deleted_patient_leaves_no_trace_but_counts(tmp_path, home):
     place = tmp_path / "place"
     people = [
