@@ -12,7 +12,7 @@ import msgspec
 
 from features.privacy.rules import load_rules, only_allowed
 from features.records.plain_forms import Unread, forms_decoder
-from features.records.quarantine import reason_for, resource_type_in
+from features.records.quarantine import NOT_DECODED, reason_for, resource_type_in
 from features.records.resources import RESOURCES, Resource, Struct, unused_types
 
 _LINE = re.compile(rb"[^\n]+")
@@ -63,7 +63,7 @@ class Block:
     def refusal(self, number: int, problem: Exception) -> Refused:
         """Why a record is refused, and at which byte of the file it starts."""
         text = self.text_of(number)
-        if isinstance(problem, msgspec.MsgspecError):
+        if isinstance(problem, NOT_DECODED):
             return Refused(self._byte_of(number), resource_type_in(text), reason_for(problem, text))
         return Refused(self._byte_of(number), type(self.records[number]).__name__, str(problem))
 
@@ -115,7 +115,7 @@ def blocks_of_lines(offset: int, text: bytes, damage: str) -> Iterator[Block]:
         yield Block((), (), [Refused(offset + len(text), None, damage)])
     try:
         records = forms_decoder().decode_lines(text)
-    except msgspec.MsgspecError:
+    except NOT_DECODED:
         records = None
     if records is None or any(type(record).__name__ == "Bundle" for record in records):
         for found in _LINE.finditer(text):
@@ -132,7 +132,7 @@ def block_of_document(offset: int, text: bytes) -> Block:
         return Block((record,), (offset,), start=offset, text=text, texts=(text,))
     try:
         bundle = msgspec.json.decode(text, type=RawBundle)
-    except msgspec.MsgspecError as error:
+    except NOT_DECODED as error:
         return Block((), (), [Refused(offset, None, "a bundle with " + reason_for(error, text))])
     names: dict[str, str] = {}
     records, texts, deleted, empty = [], [], [], 0
@@ -156,7 +156,7 @@ def _deleted_by(request: bytes) -> str | None:
         return None
     try:
         asked = msgspec.json.decode(request, type=Request)
-    except msgspec.MsgspecError:
+    except NOT_DECODED:
         return None
     if str(asked.method).upper() != "DELETE":
         return None
@@ -166,7 +166,7 @@ def _deleted_by(request: bytes) -> str | None:
 def _plain_form(text: bytes) -> msgspec.Struct:
     try:
         return forms_decoder().decode(text)
-    except msgspec.MsgspecError:
+    except NOT_DECODED:
         return Unread()
 
 

@@ -15,6 +15,7 @@ from features.privacy.date_shift import DAY
 from features.privacy.pseudonyms import finish_pseudonym
 from features.records.events import VISIT_CLASSES
 from features.records.plain_forms import ELEMENTS, more_of
+from features.records.quarantine import NOT_DECODED
 from features.records.references import identifier_in
 from features.records.resources import CodeableConcept, Coding, Hospitalization, Reference
 from features.records.rows import CACHE_LIMIT, Deferred, Rows, Unreadable
@@ -35,7 +36,7 @@ class _NotPlain(Exception):
     """A record, or a part of one, that the short cut has no answer for."""
 
 
-_LEAVE = (_NotPlain, Unreadable, Deferred, msgspec.MsgspecError)
+_LEAVE = (_NotPlain, Unreadable, Deferred, *NOT_DECODED)
 
 
 def add_plain_records(records: Sequence[Struct], positions: Sequence[int], rows: Rows) -> list[int]:

@@ -7,6 +7,9 @@ import orjson
 
 from features.records.resources import known_types
 
+# What decoding raises: msgspec lets Python's own through for text that is not UTF-8, and for what is nested too deeply.
+NOT_DECODED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
 _RESOURCE_TYPE = re.compile(rb'"resourceType"\s*:\s*"([A-Za-z]{1,60})"')
 _PLACE = re.compile(r"at `([$.\w\[\]…]+)`")
 
@@ -18,8 +21,12 @@ def resource_type_in(raw: bytes) -> str | None:
     return name if name in known_types() else None
 
 
-def reason_for(error: msgspec.MsgspecError, raw: bytes) -> str:
-    """What msgspec found wrong, with what fhir.resources says of the same record."""
+def reason_for(error: Exception, raw: bytes) -> str:
+    """What msgspec found wrong (NOT_DECODED), with what fhir.resources says of the same record."""
+    if isinstance(error, UnicodeDecodeError):
+        return "malformed text: not UTF-8"
+    if isinstance(error, RecursionError):
+        return "malformed JSON: nested too deeply"
     if isinstance(error, msgspec.ValidationError):
         text = str(error)
         if "resourceType" in text:
