@@ -17,6 +17,7 @@ from pathlib import Path
 import polars as pl
 
 from features.contested import find_contested
+from features.counted import counted
 from features.dataset import STATE, Account, write_dataset, write_metadata
 from features.errors import SequelaError, SourceError
 from features.home import Home
@@ -101,7 +102,7 @@ def ingest(source: Path, home: Home, settings: StudySettings, processes: int | N
         files, other_files = find_files(source)
         if not files:
             raise SourceError(
-                f"No FHIR records in {source}: {other_files:,} files, none of them JSON of FHIR resources. "
+                f"No FHIR records in {source}: {counted(other_files, 'file')}, none with JSON of FHIR resources. "
                 "Give a folder with R4 bundles or NDJSON (plain, .gz or .zst) to --from."
             )
         of_files, exports = exports_of(source, files)
@@ -151,7 +152,7 @@ def _ingest(
                 return IngestResult(**last["result"] | {"resumed": True, "subjects_rebuilt": 0})
             standing = take_in(intake, known, new, partial(half_known, ledger))
         standing = without_erased(standing)
-        check_usable(standing, settings.records, names)
+        check_usable(standing, settings.records, names, found.other_files)
         around = surroundings_of(standing, key, settings)
         team = spread if ledger is None or rooms.buckets >= _SEVERAL_BUCKETS else alone
         shared = pl.DataFrame(schema=SHARED) if ledger is None else ledger.shared

@@ -17,6 +17,7 @@ from datetime import date
 from pathlib import Path
 from typing import NoReturn
 
+from features.counted import counted
 from features.errors import ScoringError, SequelaError
 from features.home import Home
 
@@ -88,7 +89,7 @@ def _score(options: argparse.Namespace) -> None:
         print(f"Nobody is scored on {options.as_of}: no model was released, or nobody is eligible. See: ", end="")
         print(f'{command_name()} sql --home {home.path} "FROM skipped_tasks"')
         return
-    print(f"{scored:,} risks as of {options.as_of}. See: {command_name()} sql --home {home.path} ", end="")
+    print(f"{counted(scored, 'risk')} as of {options.as_of}. See: {command_name()} sql --home {home.path} ", end="")
     print(f"\"SELECT task, count(*), avg(risk) FROM risk_scores WHERE as_of = '{options.as_of}' GROUP BY task\"")
 
 
