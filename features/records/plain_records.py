@@ -260,14 +260,14 @@ def _visit(text: bytes, rows: Rows) -> int:
 
 
 def _concept(text: bytes, prefix: str, rows: Rows) -> int:
-    concept = rows.concept_of(_decoded(text, CodeableConcept), prefix)
+    concept = rows.concepts.of(_decoded(text, CodeableConcept), prefix)
     if concept is None:
         raise _NotPlain
     return concept
 
 
 def _last_concept(text: bytes, prefix: str, rows: Rows) -> int:
-    concepts = [rows.concept_of(one, prefix) for one in _decoded(text, tuple[CodeableConcept, ...])]
+    concepts = [rows.concepts.of(one, prefix) for one in _decoded(text, tuple[CodeableConcept, ...])]
     found = next((concept for concept in reversed(concepts) if concept is not None), None)
     if found is None:
         raise _NotPlain
@@ -294,7 +294,7 @@ def _panel(record: Any, concepts: dict, rows: Rows) -> list[tuple[int, float]]:
 
 
 def _answer(text: bytes, rows: Rows) -> str:
-    return rows.code_at(_concept(text, "", rows))
+    return rows.concepts.codes[_concept(text, "", rows)]
 
 
 def _verified(text: bytes, _rows: Rows) -> bool:
@@ -311,7 +311,7 @@ def _class(text: bytes, rows: Rows) -> tuple[int, int]:
     """The measures of a visit's start and end."""
     word = _decoded(text, Coding).code if text else None
     visit_class = VISIT_CLASSES.get(word or "", "OTHER")
-    start, end = (rows.plain(f"ENCOUNTER//{visit_class}//{edge}") for edge in ("start", "end"))
+    start, end = (rows.concepts.plain(f"ENCOUNTER//{visit_class}//{edge}") for edge in ("start", "end"))
     return rows.measure(start, None), rows.measure(end, None)
 
 
@@ -324,13 +324,13 @@ def _reasons(text: bytes, rows: Rows) -> list[int]:
 
 
 def _measures(text: bytes, prefix: str, rows: Rows) -> list[int]:
-    concepts = [rows.concept_of(one, prefix) for one in _decoded(text, tuple[CodeableConcept, ...])] if text else []
+    concepts = [rows.concepts.of(one, prefix) for one in _decoded(text, tuple[CodeableConcept, ...])] if text else []
     return [rows.measure(concept, None) for concept in concepts if concept is not None]
 
 
 def _disposition(text: bytes, rows: Rows) -> int | None:
     how = _decoded(text, Hospitalization).dischargeDisposition if text else None
-    concept = rows.concept_of(how, "DISCHARGE//")
+    concept = rows.concepts.of(how, "DISCHARGE//")
     return None if concept is None else rows.measure(concept, None)
 
 
