@@ -15,7 +15,7 @@ from features.processes import Spread
 from features.records.landing import landed_owners
 from features.stored_rows import Rooms, read_landed, read_stored
 from features.timelines import Surroundings
-from features.versions import VERSION, split_by_deletion
+from features.versions import VERSION, WRITTEN, split_by_deletion
 
 _DOING = "looking for records that moved"
 
@@ -48,7 +48,11 @@ def find_contested(
     shared = owners.unique().filter(pl.col("record_id").is_duplicated()).select("record_id").unique()
     if shared.is_empty():
         return shared, nobody
-    rows = in_all(rows_of, shared["record_id"]).filter(pl.col("subject_id").n_unique().over("record_id") > 1)
+    rows = (
+        in_all(rows_of, shared["record_id"])
+        .filter(pl.col("subject_id").n_unique().over("record_id") > 1)
+        .with_columns(is_tied=pl.struct(WRITTEN).is_duplicated())
+    )
     return shared, rows.sort(*VERSION).unique("record_id", keep="last", maintain_order=True).select(CONTESTED.keys())
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import polars as pl
 
 from features.contested import find_contested
+from features.counted import counted
 from features.dataset import STATE, Account, write_dataset, write_metadata
 from features.errors import SequelaError, SourceError
 from features.home import Home
@@ -31,7 +32,14 @@ from features.record_tables import quarantine_table, record_counts_table
 from features.records.exports import exports_of
 from features.records.intake import Intake, check_usable, processes_for, shown_name, take_in
 from features.records.reading import SourceFile, find_files
-from features.records.standing import Standing, nothing_read, patients, table_of_files, without_erased
+from features.records.standing import (
+    Standing,
+    has_tied_medications,
+    nothing_read,
+    patients,
+    table_of_files,
+    without_erased,
+)
 from features.settings import StudySettings
 from features.sources.folder import example_patients
 from features.sources.landed import manifests_at
@@ -40,7 +48,7 @@ from features.superseded import SUPERSEDED
 from features.surroundings import change_since, surroundings_of
 from features.touched import Change
 
-VERSION = "2"  # raise it when the same records would give other timelines; stored datasets are then made anew
+VERSION = "3"  # raise it when the same records would give other timelines; stored datasets are then made anew
 
 _WORKROOM = ".ingest"
 _BUCKET_BYTES = {"plain": 60_000_000, "gzip": 4_000_000, "zstd": 3_500_000}
@@ -94,7 +102,7 @@ def ingest(source: Path, home: Home, settings: StudySettings, processes: int | N
         files, other_files = find_files(source)
         if not files:
             raise SourceError(
-                f"No FHIR records in {source}: {other_files:,} files, none of them JSON of FHIR resources. "
+                f"No FHIR records in {source}: {counted(other_files, 'file')}, none with JSON of FHIR resources. "
                 "Give a folder with R4 bundles or NDJSON (plain, .gz or .zst) to --from."
             )
         of_files, exports = exports_of(source, files)
@@ -144,7 +152,7 @@ def _ingest(
                 return IngestResult(**last["result"] | {"resumed": True, "subjects_rebuilt": 0})
             standing = take_in(intake, known, new, partial(half_known, ledger))
         standing = without_erased(standing)
-        check_usable(standing, settings.records, names)
+        check_usable(standing, settings.records, names, found.other_files)
         around = surroundings_of(standing, key, settings)
         team = spread if ledger is None or rooms.buckets >= _SEVERAL_BUCKETS else alone
         shared = pl.DataFrame(schema=SHARED) if ledger is None else ledger.shared
@@ -161,7 +169,7 @@ def _ingest(
         data_end=around.data_end.isoformat(),
         data_version=account.digest,
         shards=account.shards,
-        is_tied=account.is_tied,
+        is_tied=account.is_tied or contested["is_tied"].any() or has_tied_medications(standing),
     )
     write_ledger(Ledger(state, standing, shared, contested, account.erased), key, rooms.new.vault)
     _write_vault(standing, names, key, rooms.new)

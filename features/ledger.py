@@ -19,7 +19,7 @@ from features.records.standing import Standing
 LEDGER = "ledger.vault"
 
 SHARED = {"record_id": pl.Int64}
-# The row that holds of a record with rows under several patients.
+# The row that holds of a record with rows under several patients. is_tied: another was met in the same version.
 CONTESTED = {
     "record_id": pl.Int64,
     "subject_id": pl.Int64,
@@ -28,6 +28,7 @@ CONTESTED = {
     "version_time": pl.Int64,
     "version_number": pl.Int64,
     "export": pl.Int64,
+    "is_tied": pl.Boolean,
 }
 
 
@@ -35,7 +36,8 @@ CONTESTED = {
 class HomeState:
     """generation counts the readings; `rules` is a digest of what decides how a text is read, `choices` of the study's
     settings. data_version and shards (their number) tell whether the dataset is still the one that was made then.
-    is_tied: some record was met twice in one version, so that its place decides which one holds.
+    is_tied: some record was met twice in one version, so that its place decides which one holds: one of a patient, of
+    several patients, or a Medication.
     """
 
     generation: int

@@ -28,6 +28,7 @@ HANDLING: dict[str, tuple[str, str]] = {
     "known_before_it_happened": ("events", "Known when it happened."),
     "deletions": ("records", "The resources they name are taken out; of a patient, everything."),
     "deletions_not_understood": ("records", "Left alone: they do not name a resource by its type and id."),
+    "entries_without_resource": ("entries", "Left alone: entries of bundles that hold no resource and delete none."),
     "visits_of_absurd_length": ("records", "Their start is kept, their end is not believed."),
     "ends_before_start": ("records", "Their start is kept, their end is not believed."),
 }

@@ -50,7 +50,7 @@ class SplitSettings(_Settings):
 class StudySettings(_Settings):
     """Every choice of a study that changes its results."""
 
-    seed: int = Field(20_260_101, ge=0, description="Start of every random draw.")
+    seed: int = Field(20_260_101, ge=0, le=2**63 - 1, description="Start of every random draw.")
     lookback_days: int = Field(730, gt=0, description="How far back events count; fixed, so no record length leaks.")
     smallest_cell: int = Field(11, ge=1, description="Counts of people below this are never shown in reports.")
     bootstrap_resamples: int = Field(1_000, ge=20, description="Resamples of patients behind each interval.")
@@ -65,22 +65,24 @@ class StudySettings(_Settings):
     splits: SplitSettings = SplitSettings()
 
 
-def load_settings(path: Path | None = None) -> StudySettings:
-    """Read a study file; the defaults when `path` is None. Raises SequelaError that lists what is wrong in it."""
-    if path is None:
-        return StudySettings()
-    if not path.is_file():
+def load_settings(path: Path | None = None, seed: int | None = None) -> StudySettings:
+    """Read a study file, the defaults when `path` is None; `seed`, when given, stands in for its own.
+
+    Raises SequelaError that lists what is wrong.
+    """
+    if path is not None and not path.is_file():
         raise SequelaError(f"There is no study file {path}.")
     try:
-        return StudySettings.model_validate(tomllib.loads(path.read_text()))
-    except tomllib.TOMLDecodeError as error:
-        raise SequelaError(f"The study file {path.name} is not TOML: {error}.") from error
+        chosen = {} if path is None else tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SequelaError(f"The study file {path} is not TOML: {error}.") from error
+    try:
+        return StudySettings.model_validate(chosen if seed is None else chosen | {"seed": seed})
     except ValidationError as error:
         wrong = "; ".join(
             f"{'.'.join(map(str, one['loc']))}: "
             + ("no such setting" if one["type"] == "extra_forbidden" else str(one["msg"]))
             for one in error.errors()
         )
-        raise SequelaError(
-            f"The study file {path.name} cannot be used: {wrong}. study.toml lists all settings."
-        ) from None
+        named = "These settings" if path is None else f"The settings of {path.name}"
+        raise SequelaError(f"{named} cannot be used: {wrong}. study.toml lists all of them.") from None

@@ -1,10 +1,10 @@
 """What a source as a whole means for each bucket of patients, and what of that is otherwise than before."""
 
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, datetime, time, timedelta
 
 import polars as pl
 
-from features.errors import SequelaError, SourceError
+from features.errors import SequelaError
 from features.ledger import CONTESTED, Ledger
 from features.observation import last_covered_day
 from features.privacy.date_shift import MICROSECONDS, draw_cap_days
@@ -21,9 +21,9 @@ from features.touched import Change
 def surroundings_of(standing: Standing, key: Key, settings: StudySettings) -> Surroundings:
     """What a bucket must know of the rest, but for the records that moved between patients.
 
-    Raises SourceError when nothing tells where the source ends, SequelaError when two patients share a pseudonym.
+    Raises SequelaError when two patients share a pseudonym.
     """
-    data_end = settings.observation.data_end or _last_day(standing)
+    data_end = settings.observation.data_end or last_covered_day(visit_days(standing))
     ends = standing.exports["covers_until"].drop_nulls()
     midnight = datetime.combine(data_end + timedelta(days=1), time(), UTC)
     return Surroundings(
@@ -69,16 +69,6 @@ def _differing(before: pl.DataFrame, now: pl.DataFrame) -> pl.DataFrame:
             now.join(before, on=before.columns, how="anti", nulls_equal=True),
         ]
     )
-
-
-def _last_day(standing: Standing) -> date:
-    days = visit_days(standing)
-    if days.is_empty():
-        raise SourceError(
-            "These records hold no visit (Encounter) with a date, so there is nothing to forecast from. "
-            "Add the Encounter files of the same export to the folder."
-        )
-    return last_covered_day(days)
 
 
 def _patients(standing: Standing, key: Key, settings: StudySettings) -> pl.DataFrame:

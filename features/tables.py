@@ -91,9 +91,9 @@ class DataProfile(dy.Schema):
     """Oddities of the source that were handled, counted."""
 
     finding = dy.String(primary_key=True, description="Short name of the oddity or fact.")
-    count = dy.Int64(description="How many events, records or patients.")
+    count = dy.Int64(description="How many there are.")
     unit = dy.String(
-        check=_one_of(["records", "events", "patients", "codes", "files"]), description="What was counted."
+        check=_one_of(["records", "entries", "events", "patients", "codes", "files"]), description="What was counted."
     )
     handling = dy.String(description="What was done about it.")
 

@@ -5,7 +5,8 @@ from typing import NamedTuple
 import polars as pl
 
 ROW = ["stretch", "position"]  # tells the rows of records apart: where each was read
-VERSION = ["record_id", "version_time", "version_number", "rank", "position"]  # the last of a record's rows holds
+WRITTEN = ["record_id", "version_time", "version_number"]  # tells versions apart, but where two were written as one
+VERSION = [*WRITTEN, "rank", "position"]  # the last of a record's rows holds
 
 
 class Versions(NamedTuple):
@@ -60,7 +61,6 @@ def split_by_deletion(placed: pl.DataFrame, deletions: pl.DataFrame, column: str
 
 def tied_subjects(records: pl.DataFrame) -> pl.Series:
     """The patients with a record that was met twice in one version, so that only its place tells which one holds."""
-    version = ["record_id", "version_time", "version_number"]
     if records["record_id"].is_unique().all():
         return records["subject_id"].clear()
-    return records.filter(pl.struct(version).is_duplicated())["subject_id"].unique()
+    return records.filter(pl.struct(WRITTEN).is_duplicated())["subject_id"].unique()

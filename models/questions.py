@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from features.counted import counted
 from features.errors import ModelError
 from features.settings import StudySettings
 from features.tables import SPLITS, SkippedTasks, checked
@@ -69,7 +70,7 @@ def feature_matrix(features: pl.DataFrame, rows: pl.DataFrame, columns: list[str
     """The features of `rows` (keys) in their order. Raises ModelError when a row or a column is missing."""
     if lacking := sorted(set(columns) - set(features.columns)):
         raise ModelError(
-            f"The feature table lacks {len(lacking):,} columns that the model reads, such as {lacking[0]}. "
+            f"The feature table lacks {counted(len(lacking), 'column')} that the model reads, such as {lacking[0]}. "
             "Build it with the feature definitions saved with the model, or train again with `sequela run`."
         )
     found = rows.select(KEYS).join(features.with_columns(is_found=True), on=KEYS, how="left", maintain_order="left")

@@ -17,6 +17,7 @@ from datetime import date
 from pathlib import Path
 from typing import NoReturn
 
+from features.counted import counted
 from features.errors import ScoringError, SequelaError
 from features.home import Home
 
@@ -53,14 +54,14 @@ def _run(options: argparse.Namespace) -> None:
     given = {name: str(getattr(options, name)) for name in OPTIONS if getattr(options, name)}
     source = source_named(options.source, given)
     study_file = options.study or (PROJECT_STUDY_FILE if PROJECT_STUDY_FILE.exists() else None)
-    settings = load_settings(study_file)
+    settings = load_settings(study_file, options.seed)
     home = Home(options.home)
     study: StudyChoices = {  # whole paths: Dagster keeps them, and may run this again from another folder
         "home_folder": str(home.path.resolve()),
         "source": source.named,
         "source_options": dict(source.options),
         "study_file": str(study_file.resolve() if study_file else ""),
-        "seed": settings.seed if options.seed is None else options.seed,
+        "seed": settings.seed,
     }
     if options.processes is not None:
         study["processes"] = options.processes
@@ -88,7 +89,7 @@ def _score(options: argparse.Namespace) -> None:
         print(f"Nobody is scored on {options.as_of}: no model was released, or nobody is eligible. See: ", end="")
         print(f'{command_name()} sql --home {home.path} "FROM skipped_tasks"')
         return
-    print(f"{scored:,} risks as of {options.as_of}. See: {command_name()} sql --home {home.path} ", end="")
+    print(f"{counted(scored, 'risk')} as of {options.as_of}. See: {command_name()} sql --home {home.path} ", end="")
     print(f"\"SELECT task, count(*), avg(risk) FROM risk_scores WHERE as_of = '{options.as_of}' GROUP BY task\"")
 
 
@@ -99,7 +100,7 @@ def _truth(options: argparse.Namespace) -> None:
     from orchestration.summary import command_name
 
     home = Home(options.home)
-    _require(home.tables / "predictions.parquet")
+    _require(home, home.tables / "predictions.parquet")
     with _sole_use(home):
         run_job("truth_job", {"home_folder": str(home.path.resolve())}, home)
     compared = pl.read_parquet(home.tables / "oracle.parquet")
@@ -121,9 +122,9 @@ def _sql(options: argparse.Namespace) -> None:
     from orchestration.warehouse import open_warehouse
 
     home = Home(options.home)
-    _require(home.warehouse)
+    _require(home, home.warehouse)
     if not options.question.strip():
-        raise SequelaError('No question was asked. Try: sequela sql "SHOW TABLES"')
+        raise SequelaError('No question was asked. Try: `sequela sql "SHOW TABLES"`')
     try:
         with open_warehouse(home.warehouse) as connection:
             answer = connection.sql(options.question)
@@ -131,7 +132,7 @@ def _sql(options: argparse.Namespace) -> None:
                 width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _NO_LIMIT
                 answer.show(max_rows=options.rows, max_width=width)
     except duckdb.Error as error:
-        raise SequelaError(f'The warehouse cannot answer: {error}\nIts tables: sequela sql "SHOW TABLES"') from error
+        raise SequelaError(f'The warehouse cannot answer: {error}\nIts tables: `sequela sql "SHOW TABLES"`') from error
 
 
 def _ui(options: argparse.Namespace) -> NoReturn:
@@ -156,7 +157,7 @@ def _vault(options: argparse.Namespace) -> None:
     from features.privacy.vault import file_name_of, resource_of
 
     home = Home(options.home)
-    _require(home.vault)
+    _require(home, home.vault)
     key = load_key(keep_away_from=(home.path,))
     if options.kind == "file":
         print(file_name_of(home.vault, key, options.id))
@@ -196,7 +197,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--client-key", metavar="FILE", help="with a FHIR server: the private key, a JWK or PEM file")
     run.add_argument("--token-url", help="with a FHIR server: where it gives out tokens (default: as it says itself)")
     run.add_argument("--full", action="store_true", help="with a FHIR server: everything again, not only what is new")
-    run.add_argument("--seed", type=int, help="start of every random draw (default: the study file's)")
+    run.add_argument("--seed", type=int, help="start of every random draw, from 0 (default: the study file's)")
     run.add_argument("--study", type=Path, help="study file (default: the project's study.toml)")
     run.add_argument("--processes", type=_positive, help="processes that read records (default: one a core)")
     run.set_defaults(command=_run)
@@ -237,10 +238,10 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _require(path: Path) -> None:
+def _require(home: Home, path: Path) -> None:
     if not path.exists():
         raise SequelaError(
-            f"{path.parent} holds no {path.name} yet. Run `sequela run --home HOME` first, or name another home."
+            f"{path.parent} holds no {path.name} yet. Run `sequela run --home {home.path}` first, or name another home."
         )
 
 
@@ -263,7 +264,7 @@ def _covered_days(home: Home) -> tuple[date, date]:
     """The first and the last true day of the home's records."""
     import polars as pl
 
-    _require(home.tables / "study_days.parquet")
+    _require(home, home.tables / "study_days.parquet")
     return pl.read_parquet(home.tables / "study_days.parquet").row(0)
 
 
@@ -276,7 +277,7 @@ def _last_day_to_ask_for() -> date:
 def _make_home(home: Home) -> None:
     try:
         home.path.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+    except OSError as error:
         raise SequelaError(f"{home.path} cannot be the home: {error.strerror}. Choose another --home.") from error
 
 
@@ -311,7 +312,10 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _say(message: str, exit_code: int = 0) -> int:
-    print(message, file=sys.stderr)
+    """Tell the person; the commands that a message names as `sequela ...` are told as they can be typed here."""
+    from orchestration.summary import command_name
+
+    print(message.replace("`sequela ", f"`{command_name()} "), file=sys.stderr)
     return exit_code
 
 

@@ -69,9 +69,8 @@ class Study(dg.ConfigurableResource):
         last = self._last_choices()
         named = self.study_file or str(last.get("study_file", ""))
         path = Path(named) if named else PROJECT_STUDY_FILE
-        settings = load_settings(path if named or path.exists() else None)
         seed = last.get("seed") if self.seed is None else self.seed
-        return settings if seed is None else settings.model_copy(update={"seed": int(str(seed))})
+        return load_settings(path if named or path.exists() else None, None if seed is None else int(str(seed)))
 
     def events(self) -> pl.LazyFrame:
         """All events of all patients, lazily."""

@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 import polars as pl
 
+from features.counted import counted
 from features.home import Home
 from features.privacy.keys import key_file
 from orchestration.beside import beside
@@ -66,14 +67,14 @@ def summary_lines(home: Home, as_of: date, smallest_cell: int) -> list[str]:
     return [
         "",
         f"Records: {source_label(dataset['source_kind'])}",
-        f"{dataset['subjects']:,} patients, {dataset['events']:,} events",
-        f"{dataset['records']:,} records: {became}",
+        f"{counted(dataset['subjects'], 'patient')}, {counted(dataset['events'], 'event')}",
+        f"{counted(dataset['records'], 'record')}: {became}",
         *_left_out_lines(home),
         "",
         *_task_lines(_table(home, "labels"), evaluations, smallest_cell),
         *_without_scores_lines(skipped, judged=set(evaluations["task"])),
         "",
-        f"  scores     {scores:,} risks as of {as_of}, the last day of these records",
+        f"  scores     {counted(scores, 'risk')} as of {as_of}, the last day of these records",
         f"  warehouse  {home.warehouse}",
         f"  report     {home.report / 'index.html'}",
         f"  key        {key_file()} (keep it: without it no score finds its patient)",
@@ -136,12 +137,12 @@ def _task_lines(labels: pl.DataFrame, evaluations: pl.DataFrame, smallest_cell: 
 
 def _left_out_lines(home: Home) -> list[str]:
     """What was not read: files that hold no FHIR, and records in quarantine with the number of their reasons."""
-    left_alone = _table(home, "data_profile").filter(pl.col("finding") == "files_without_fhir")["count"].sum()
+    left_alone = int(_table(home, "data_profile").filter(finding="files_without_fhir")["count"].sum())
     reasons = _table(home, "quarantine")["reason"].n_unique()
-    quarantined = f"quarantined for {reasons:,} reason{'s' if reasons > 1 else ''}: FROM quarantine"
+    quarantined = f"quarantined for {counted(reasons, 'reason')}: FROM quarantine"
     return [
         *(f"WARNING: {warning}" for warning in _damaged_files(home)),
-        *([f"{left_alone:,} other file{'s' if left_alone > 1 else ''} left alone: no FHIR inside"] * (left_alone > 0)),
+        *([f"{counted(left_alone, 'other file')} left alone: no FHIR inside"] * (left_alone > 0)),
         *([quarantined] * (reasons > 0)),
     ]
 

@@ -74,19 +74,26 @@ def load_key(*, keep_away_from: tuple[Path, ...] = ()) -> Key:
     if not path.exists():
         if os.environ.get("SEQUELA_KEY_FILE"):
             raise KeyFileError(
-                f"SEQUELA_KEY_FILE names {path}, which does not exist. Make a key with "
-                f"`(umask 077; openssl rand -hex 32 > {path})`, or unset the variable to have one made."
+                f"SEQUELA_KEY_FILE names {path}, which does not exist. Make a key with `{_how_to_make(path)}`, or "
+                "unset the variable to have one made."
             )
         _make_key_file(path)
     if stat.S_IMODE(path.stat().st_mode) & 0o077:
         raise KeyFileError(f"Others can read the key file {path}. Run `chmod 600 {path}`.")
     try:
         secret = bytes.fromhex(path.read_text().strip())
-    except (ValueError, OSError) as error:
-        raise KeyFileError(f"The key file {path} cannot be read as {_KEY_BYTES} bytes in hexadecimal.") from error
+    except (ValueError, OSError):
+        secret = b""
     if len(secret) != _KEY_BYTES:
-        raise KeyFileError(f"The key file {path} holds {len(secret)} bytes; {_KEY_BYTES} are needed.")
+        raise KeyFileError(
+            f"The key file {path} does not hold {_KEY_BYTES} bytes written as {2 * _KEY_BYTES} hexadecimal digits. Put "
+            f"back the key that the home was made with; for a new home, make one with `{_how_to_make(path)}`."
+        )
     return derive_keys(secret)
+
+
+def _how_to_make(path: Path) -> str:
+    return f"(umask 077; openssl rand -hex {_KEY_BYTES} > {path})"
 
 
 def _make_key_file(path: Path) -> None:

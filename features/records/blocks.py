@@ -12,7 +12,7 @@ import msgspec
 
 from features.privacy.rules import load_rules, only_allowed
 from features.records.plain_forms import Unread, forms_decoder
-from features.records.quarantine import reason_for, resource_type_in
+from features.records.quarantine import NOT_DECODED, reason_for, resource_type_in
 from features.records.resources import RESOURCES, Resource, Struct, unused_types
 
 _LINE = re.compile(rb"[^\n]+")
@@ -33,7 +33,8 @@ class Block:
 
     `positions` tell the records of a stretch apart and rise with their place. `names` are the full URLs of their bundle
     that differ from `Type/id`. `text` is what they were read from, `start` the byte at which it starts; `texts` are
-    the records one by one, worked out when first asked for. `deleted` are the `Type/id` that a bundle says are no more.
+    the records one by one, worked out when first asked for. `deleted` are the urls that a bundle's entries delete,
+    `empty` is the number of its entries that neither hold a resource nor delete one.
     """
 
     records: Sequence[msgspec.Struct]
@@ -44,6 +45,7 @@ class Block:
     text: bytes = b""
     texts: Sequence[bytes] = ()
     deleted: Sequence[str] = ()
+    empty: int = 0
 
     def text_of(self, number: int) -> bytes:
         """The text of a record."""
@@ -61,7 +63,7 @@ class Block:
     def refusal(self, number: int, problem: Exception) -> Refused:
         """Why a record is refused, and at which byte of the file it starts."""
         text = self.text_of(number)
-        if isinstance(problem, msgspec.MsgspecError):
+        if isinstance(problem, NOT_DECODED):
             return Refused(self._byte_of(number), resource_type_in(text), reason_for(problem, text))
         return Refused(self._byte_of(number), type(self.records[number]).__name__, str(problem))
 
@@ -84,10 +86,10 @@ class Entry(msgspec.Struct):
 
 
 class Request(msgspec.Struct):
-    """What an entry asks a server to do."""
+    """What an entry asks a server to do, whatever stands there."""
 
-    method: str | None = None
-    url: str | None = None
+    method: object = None
+    url: object = None
 
 
 class RawBundle(msgspec.Struct):
@@ -113,7 +115,7 @@ def blocks_of_lines(offset: int, text: bytes, damage: str) -> Iterator[Block]:
         yield Block((), (), [Refused(offset + len(text), None, damage)])
     try:
         records = forms_decoder().decode_lines(text)
-    except msgspec.MsgspecError:
+    except NOT_DECODED:
         records = None
     if records is None or any(type(record).__name__ == "Bundle" for record in records):
         for found in _LINE.finditer(text):
@@ -130,35 +132,41 @@ def block_of_document(offset: int, text: bytes) -> Block:
         return Block((record,), (offset,), start=offset, text=text, texts=(text,))
     try:
         bundle = msgspec.json.decode(text, type=RawBundle)
-    except msgspec.MsgspecError as error:
+    except NOT_DECODED as error:
         return Block((), (), [Refused(offset, None, "a bundle with " + reason_for(error, text))])
     names: dict[str, str] = {}
-    records, texts, deleted = [], [], []
+    records, texts, deleted, empty = [], [], [], 0
     for entry in bundle.entry:
-        raw = bytes(entry.resource)
-        if not raw or raw == b"null":
-            deleted += _deleted_by(bytes(entry.request))
-            continue
-        record = _plain_form(raw)
-        _name(entry.fullUrl, record, names)
-        records.append(record)
-        texts.append(raw)
-    return Block(records, range(offset, offset + len(records)), (), names, offset, text, texts, deleted)
+        raw, url = bytes(entry.resource), _deleted_by(bytes(entry.request))
+        if url is not None:  # a resource beside it is what is no more
+            deleted.append(url)
+        elif not raw or raw == b"null":
+            empty += 1
+        else:
+            record = _plain_form(raw)
+            _name(entry.fullUrl, record, names)
+            records.append(record)
+            texts.append(raw)
+    return Block(records, range(offset, offset + len(records)), (), names, offset, text, texts, deleted, empty)
 
 
-def _deleted_by(request: bytes) -> list[str]:
-    """The `Type/id` that a bundle's entry deletes; none for an entry that does something else."""
+def _deleted_by(request: bytes) -> str | None:
+    """The url that a bundle's entry deletes, empty when it names none; null for an entry that does something else."""
+    if b"delete" not in request.lower():  # as almost all
+        return None
     try:
-        asked = msgspec.json.decode(request, type=Request | None)
-    except msgspec.MsgspecError:
-        return []
-    return [asked.url] if asked is not None and asked.method == "DELETE" and asked.url is not None else []
+        asked = msgspec.json.decode(request, type=Request)
+    except NOT_DECODED:
+        return None
+    if str(asked.method).upper() != "DELETE":
+        return None
+    return asked.url if isinstance(asked.url, str) else ""
 
 
 def _plain_form(text: bytes) -> msgspec.Struct:
     try:
         return forms_decoder().decode(text)
-    except msgspec.MsgspecError:
+    except NOT_DECODED:
         return Unread()
 
 

@@ -72,24 +72,24 @@ def patient(record: fhir.Patient, subject: Subject, rows: Rows) -> None:
     born = rows.earliest(record.birthDate)
     died = rows.latest(record.deceasedDateTime)
     if born is not None:
-        rows.add(rows.plain(BIRTH), born, born)
+        rows.add(rows.concepts.plain(BIRTH), born, born)
     else:
         rows.note("patients_without_birth_date")
     if died is not None:
-        rows.add(rows.plain(DEATH), died, died)
+        rows.add(rows.concepts.plain(DEATH), died, died)
     elif record.deceasedBoolean:
         rows.note("deaths_without_date")
     moves = [rows.latest(one.period.end) if one.period is not None else None for one in record.address]
     left = [move for move in moves if move is not None]
     if left and len(left) == len(moves):
-        rows.add(rows.plain(MOVED), max(left), max(left))
-    rows.add(rows.plain(f"SEX//{record.gender if record.gender in _SEXES else 'unknown'}"), None, None)
+        rows.add(rows.concepts.plain(MOVED), max(left), max(left))
+    rows.add(rows.concepts.plain(f"SEX//{record.gender if record.gender in _SEXES else 'unknown'}"), None, None)
     for extension in record.extension:
         if extension.url in (_RACE, _ETHNICITY):
             prefix = "RACE" if extension.url == _RACE else "ETHNICITY"
             for group in extension.extension:
                 if group.url == "ombCategory" and group.valueCoding is not None:
-                    rows.add(rows.coding(group.valueCoding, f"{prefix}//"), None, None)
+                    rows.add(rows.concepts.coding(group.valueCoding, f"{prefix}//"), None, None)
     if any(identifier.system == _SYNTHEA for identifier in record.identifier):
         rows.note("patients_made_by_synthea")
     for identifier in record.identifier:
@@ -109,24 +109,24 @@ def encounter(record: fhir.Encounter, _subject: Subject, rows: Rows) -> str | No
     rows.saw_visit(period.start)
     word = record.class_.code if record.class_ is not None else None
     visit_class = VISIT_CLASSES.get(word or "", "OTHER")
-    rows.add(rows.plain(f"ENCOUNTER//{visit_class}//start"), start, start)
+    rows.add(rows.concepts.plain(f"ENCOUNTER//{visit_class}//start"), start, start)
     for kind in record.type:
-        if (concept := rows.concept_of(kind, "ENCOUNTER_TYPE//")) is not None:
+        if (concept := rows.concepts.of(kind, "ENCOUNTER_TYPE//")) is not None:
             rows.add(concept, start, start)
     for reason in record.reasonCode or record.reason:
-        if (concept := rows.concept_of(reason, "ENCOUNTER_REASON//")) is not None:
+        if (concept := rows.concepts.of(reason, "ENCOUNTER_REASON//")) is not None:
             rows.add(concept, start, start)
     if end is None:
         return None
-    rows.add(rows.plain(f"ENCOUNTER//{visit_class}//end"), end, end)
+    rows.add(rows.concepts.plain(f"ENCOUNTER//{visit_class}//end"), end, end)
     if record.hospitalization is not None:
-        disposition = rows.concept_of(record.hospitalization.dischargeDisposition, "DISCHARGE//")
+        disposition = rows.concepts.of(record.hospitalization.dischargeDisposition, "DISCHARGE//")
         if disposition is not None:
             rows.add(disposition, end, end)
     for diagnosis in record.diagnosis:
         condition_id = rows.condition_of(diagnosis.condition)
         if condition_id is not None and _has_code(diagnosis.use, _DISCHARGE_DIAGNOSIS):
-            rows.add(rows.plain(f"{DISCHARGE_DIAGNOSIS}{condition_id}"), start, end)
+            rows.add(rows.concepts.plain(f"{DISCHARGE_DIAGNOSIS}{condition_id}"), start, end)
     return None
 
 
@@ -139,7 +139,7 @@ def condition(record: fhir.Condition, _subject: Subject, rows: Rows) -> str | No
     rows.at_visit(rows.visit_of(record.encounter, record.context))
     return single(
         rows,
-        rows.concept_of(record.code),
+        rows.concepts.of(record.code),
         rows.earliest(record.onsetDateTime, onset, recorded),
         rows.latest(recorded),
     )
@@ -167,7 +167,7 @@ def observation(record: fhir.Observation, _subject: Subject, rows: Rows) -> str 
 
 
 def _value(record: fhir.Observation | fhir.Component, time: int | None, known: int | None, rows: Rows) -> str | None:
-    concept = rows.concept_of(record.code)
+    concept = rows.concepts.of(record.code)
     if concept is None:
         return NO_CODE
     quantity = record.valueQuantity
@@ -176,10 +176,10 @@ def _value(record: fhir.Observation | fhir.Component, time: int | None, known: i
             rows.note("values_with_comparator")
         rows.add(concept, time, known, quantity.value, quantity.code or quantity.unit)
     elif record.valueCodeableConcept is not None:
-        answer = rows.concept_of(record.valueCodeableConcept)
+        answer = rows.concepts.of(record.valueCodeableConcept)
         if answer is None:
             return NO_CODE
-        rows.add(concept, time, known, text=rows.code_at(answer))
+        rows.add(concept, time, known, text=rows.concepts.codes[answer])
     elif record.valueInteger is not None:
         rows.add(concept, time, known, float(record.valueInteger))
     elif record.valueBoolean is not None:
@@ -201,7 +201,7 @@ def procedure(record: fhir.Procedure, _subject: Subject, rows: Rows) -> str | No
     rows.at_visit(rows.visit_of(record.encounter, record.context))
     return single(
         rows,
-        rows.concept_of(record.code),
+        rows.concepts.of(record.code),
         rows.earliest(record.performedDateTime, period.start),
         rows.latest(record.performedDateTime, period.end, period.start),
     )
@@ -213,7 +213,7 @@ def immunization(record: fhir.Immunization, _subject: Subject, rows: Rows) -> st
         return NOT_DONE
     given = record.occurrenceDateTime or record.date
     rows.at_visit(rows.visit_of(record.encounter, record.context))
-    return single(rows, rows.concept_of(record.vaccineCode), rows.earliest(given), rows.latest(record.recorded, given))
+    return single(rows, rows.concepts.of(record.vaccineCode), rows.earliest(given), rows.latest(record.recorded, given))
 
 
 def allergy_intolerance(record: fhir.AllergyIntolerance, _subject: Subject, rows: Rows) -> str | None:
@@ -224,7 +224,7 @@ def allergy_intolerance(record: fhir.AllergyIntolerance, _subject: Subject, rows
     rows.at_visit(rows.visit_of(record.encounter))
     return single(
         rows,
-        rows.concept_of(record.code, "ALLERGY//"),
+        rows.concepts.of(record.code, "ALLERGY//"),
         rows.earliest(record.onsetDateTime, recorded),
         rows.latest(recorded),
     )
@@ -238,7 +238,7 @@ def diagnostic_report(record: fhir.DiagnosticReport, _subject: Subject, rows: Ro
     rows.at_visit(rows.visit_of(record.encounter, record.context))
     return single(
         rows,
-        rows.concept_of(record.code, "REPORT//"),
+        rows.concepts.of(record.code, "REPORT//"),
         rows.earliest(record.effectiveDateTime, period.start, record.issued),
         rows.latest(record.issued, record.effectiveDateTime, period.end, period.start),
     )
@@ -248,7 +248,7 @@ def care_plan(record: fhir.CarePlan, _subject: Subject, rows: Rows) -> str | Non
     """The start of a plan of care, by its most specific category."""
     started = record.period.start if record.period is not None else None
     rows.at_visit(rows.visit_of(record.encounter, record.context))
-    concepts = [rows.concept_of(category, "CAREPLAN//") for category in record.category]
+    concepts = [rows.concepts.of(category, "CAREPLAN//") for category in record.category]
     return single(
         rows,
         next((concept for concept in reversed(concepts) if concept is not None), None),
@@ -262,7 +262,7 @@ def imaging_study(record: fhir.ImagingStudy, _subject: Subject, rows: Rows) -> s
     rows.at_visit(rows.visit_of(record.encounter, record.context))
     time, known = rows.earliest(record.started), rows.latest(record.started)
     concepts = {
-        rows.coding(series.modality, "IMAGING//")
+        rows.concepts.coding(series.modality, "IMAGING//")
         for series in record.series
         if series.modality is not None and series.modality.code is not None
     }
@@ -276,7 +276,7 @@ def device(record: fhir.Device, _subject: Subject, rows: Rows) -> str | None:
     updated = record.meta.lastUpdated if record.meta is not None else None
     if updated is None:
         return NO_DATE
-    return single(rows, rows.concept_of(record.type, "DEVICE//"), rows.earliest(updated), rows.latest(updated))
+    return single(rows, rows.concepts.of(record.type, "DEVICE//"), rows.earliest(updated), rows.latest(updated))
 
 
 def _has_code(concept: str | fhir.CodeableConcept | None, code: str) -> bool:
@@ -364,5 +364,5 @@ def _name(record: fhir.Resource, kind: str, resource: str, position: int, rows: 
         for identifier in record.identifier:  # type: ignore[attr-defined]
             rows.name_site(f"{identifier.system or ''}|{identifier.value}", resource)
         return NAMES_SITE
-    rows.name_medication(resource, rows.concept_of(record.code), position, record.meta)  # type: ignore[attr-defined]
+    rows.name_medication(resource, rows.concepts.of(record.code), position, record.meta)  # type: ignore[attr-defined]
     return NAMES_MEDICINE

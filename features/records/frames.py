@@ -75,8 +75,8 @@ def frames_of(rows: Rows) -> tuple[pl.DataFrame, pl.DataFrame]:
     measures = measures.select(
         "unit",
         "text_value",
-        code=pl.Series(rows.concept_codes, dtype=pl.String).gather(measures["concept"]),
-        wording=pl.Series(rows.concept_wordings, dtype=pl.String).gather(measures["concept"]),
+        code=pl.Series(rows.concepts.codes, dtype=pl.String).gather(measures["concept"]),
+        wording=pl.Series(rows.concepts.wordings, dtype=pl.String).gather(measures["concept"]),
     )
     measure = events["measure"]
     of_record = records.select("record_id", "subject_id", "stretch", "position", "encounter_id", "site_id", "shift")

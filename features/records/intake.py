@@ -9,15 +9,15 @@ from pathlib import Path
 
 import polars as pl
 
+from features.counted import counted
 from features.errors import SourceError
 from features.privacy.keys import Key
 from features.privacy.pseudonyms import label
-from features.privacy.rules import load_rules
 from features.processes import Spread, alone
 from features.records.facts import joined
 from features.records.landing import FOUND, Task, land, number_of, plan_tasks, scan
 from features.records.reading import LEAST_BYTES, SourceFile
-from features.records.resources import unused_types
+from features.records.resources import known_types
 from features.records.standing import Standing, only, unambiguous, without_erased
 from features.settings import RecordSettings
 
@@ -26,6 +26,7 @@ _LITTLE_TEXT = (
     30_000_000  # bytes; the same for the news of a source that is known already, and ten times to look for it
 )
 _TEXT_BYTES = {"plain": 1, "gzip": 13, "zstd": 16}  # of text in a byte of a file, roughly
+_MOST_FILES_TOLD = 3
 _TYPE_IN_FILE_NAME = re.compile(r"([A-Za-z]+)(?:[.\-_]\d+)*\.(?:nd)?jsonl?(?:\.gz|\.zst)?")
 
 
@@ -117,22 +118,38 @@ def _misunderstood(standing: Standing, aliases: pl.DataFrame) -> pl.DataFrame:
     return asked.filter(pl.col("name").ne_missing(pl.col("now"))).select("stretch").unique()
 
 
-def check_usable(standing: Standing, settings: RecordSettings, names: Mapping[int, str]) -> None:
-    """Raise SourceError when too much of a file cannot be read, or there is no patient, or nothing about them."""
-    records_in = standing.stretches["records_in"].sum()
+def check_usable(standing: Standing, settings: RecordSettings, names: Mapping[int, str], other_files: int) -> None:
+    """Raise SourceError when too much of a file cannot be read, and when there is no patient, or no visit with a date.
+
+    `names` are those under which files are shown; `other_files` (their number) hold no FHIR.
+    """
     _check_shares(standing, settings, names)
     patients = standing.facts["patients"].height
-    if not patients:
-        raise SourceError(
-            f"{records_in:,} records were read, none of them a Patient. "
-            "Add the Patient file of the same export to the folder."
-        )
-    kinds = set(standing.facts["ignored"]["kind"])
-    if kinds <= {"Organization", "Practitioner", "Location", "Medication"} and standing.facts["visit_days"].is_empty():
-        raise SourceError(
-            f"Only {patients:,} Patient records and no visit (Encounter) were found. "
-            "Add the clinical files of the same export (Encounter, Condition, Observation, …) to the folder."
-        )
+    if patients and standing.facts["visit_days"].height:
+        return
+    lacking = (
+        f"No visit (Encounter) with a date was found for {counted(patients, 'Patient record')}. Add the clinical files"
+        if patients
+        else f"No Patient was found in {counted(len(names), 'file')}. Add the Patient file"
+    )
+    raise SourceError(f"{lacking} of the same export to the folder.{_left_out(standing, names, other_files)}")
+
+
+def _left_out(standing: Standing, names: Mapping[int, str], other_files: int) -> str:
+    """What could not be read, and why. Told in the message, as a run that is stopped leaves no quarantine behind."""
+    said = f" {counted(other_files, 'other file')} without JSON of FHIR resources." if other_files else ""
+    refused = standing.facts["refused"].join(standing.stretches.select("stretch", "file"), on="stretch")
+    if refused.is_empty():
+        return said
+    of_files = [
+        f"{_place(file, names)}: {_reasons(own)}"
+        for (file,), own in refused.sort("file").group_by("file", maintain_order=True)
+    ]
+    more = f"; and {counted(len(of_files) - _MOST_FILES_TOLD, 'more file')}" if len(of_files) > _MOST_FILES_TOLD else ""
+    return (
+        f" {counted(refused.height, 'record')} in {counted(len(of_files), 'file')} could not be read: "
+        f"{'; '.join(of_files[:_MOST_FILES_TOLD])}{more}.{said}"
+    )
 
 
 def _check_shares(standing: Standing, settings: RecordSettings, names: Mapping[int, str]) -> None:
@@ -142,20 +159,28 @@ def _check_shares(standing: Standing, settings: RecordSettings, names: Mapping[i
     for file, bad in refused.group_by("file").len().sort("file").iter_rows():
         if bad <= settings.quarantine_records_allowed or bad <= settings.quarantine_share_limit * read[file]:
             continue
-        reasons = Counter(refused.filter(pl.col("file") == file)["reason"]).most_common(3)
-        listed = "; ".join(f"{count:,} x {reason}" for reason, count in reasons)
+        reasons = _reasons(refused.filter(pl.col("file") == file))
         raise SourceError(
-            f"{bad:,} of the {read[file]:,} records in {names[file]} cannot be read ({listed}). "
+            f"{bad:,} of the {read[file]:,} records in {_place(file, names)} cannot be read ({reasons}). "
             f"More than {settings.quarantine_share_limit:.0%} of a file stops the run. Mend or remove "
             "the file, or raise records.quarantine_share_limit in the study file. The last good state stands."
         )
+
+
+def _place(file: int, names: Mapping[int, str]) -> str:
+    """A file, found again by its place among those with FHIR where its own name may not be told."""
+    return f"{names[file]} (no. {file + 1:,} of {len(names):,} by path)"
+
+
+def _reasons(refused: pl.DataFrame) -> str:
+    return ", ".join(f"{count:,} x {reason}" for reason, count in Counter(refused["reason"]).most_common(3))
 
 
 def shown_name(file: SourceFile, key: Key) -> str:
     """A file's own name when it holds only a FHIR type and numbers, else a pseudonym: names name patients."""
     name = file.path.name
     found = _TYPE_IN_FILE_NAME.fullmatch(name)
-    if found and file.name == name and found.group(1) in unused_types() | set(load_rules().elements):
+    if found and file.name == name and found.group(1) in known_types():
         return name
     return label(key.pseudonyms, "file", file.name)
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-import msgspec
 import polars as pl
 
 from features.privacy.keys import Key
@@ -21,6 +20,7 @@ from features.records.events import read_record, subject_reference
 from features.records.facts import Facts, FactTables, tables_of
 from features.records.frames import frames_of
 from features.records.plain_records import add_plain_records
+from features.records.quarantine import NOT_DECODED
 from features.records.reading import SourceFile, Stretch, blocks_of, read_stretches
 from features.records.references import identifier_in
 from features.records.resources import Resource, unused_types
@@ -178,10 +178,7 @@ def _read_block(block: Block, rows: Rows) -> None:
         rows.forget_references()
     rows.names = block.names
     if not is_second_round:
-        facts.refused.extend(block.refused)
-        facts.records_in += len(block.records) + len(block.refused)
-        for reference in block.deleted:
-            rows.withdraw(reference)
+        _note_beside_records(block, rows)
     left = range(len(block.records)) if is_second_round else add_plain_records(block.records, block.positions, rows)
     for number in left:
         kind = type(block.records[number]).__name__
@@ -196,12 +193,21 @@ def _read_block(block: Block, rows: Rows) -> None:
             reason = read_record(resource, block.positions[number], rows)
         except Deferred:
             facts.deferred += 1
-        except (Unreadable, msgspec.MsgspecError) as problem:
+        except (Unreadable, *NOT_DECODED) as problem:
             if not is_second_round or isinstance(problem, Unreadable):
                 facts.refused.append(block.refusal(number, problem))
         else:
             if reason is not None:
                 facts.ignored[kind, reason] += 1
+
+
+def _note_beside_records(block: Block, rows: Rows) -> None:
+    rows.facts.refused.extend(block.refused)
+    rows.facts.records_in += len(block.records) + len(block.refused)
+    for url in block.deleted:
+        rows.withdraw(url)
+    if block.empty:
+        rows.note("entries_without_resource", block.empty)
 
 
 def _was_deferred(resource: Resource) -> bool:

@@ -52,16 +52,16 @@ def _medicine(
     known: int | None,
 ) -> str | None:
     rows.at_visit(rows.visit_of(record.encounter, record.context))
-    concept = rows.concept_of(record.medicationCodeableConcept)
+    concept = rows.concepts.of(record.medicationCodeableConcept)
     if concept is None and record.medicationReference is not None:
         reference = record.medicationReference.reference or ""
         if reference.startswith("#"):
             inside = (one.code for one in record.contained if one.id == reference[1:])
-            concept = rows.concept_of(next(inside, None))
+            concept = rows.concepts.of(next(inside, None))
         elif reference:
-            concept = rows.plain(f"{MEDICATION}{rows.medication_id(reference)}")
+            concept = rows.concepts.plain(f"{MEDICATION}{rows.medication_id(reference)}")
     if concept is not None and aspect:
-        concept = rows.plain(f"{rows.code_at(concept)}{aspect}")
+        concept = rows.concepts.plain(f"{rows.concepts.codes[concept]}{aspect}")
     return single(rows, concept, time, known)
 
 

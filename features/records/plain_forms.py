@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from features.privacy.rules import Rules, load_rules
-from features.records.resources import RESOURCES, Meta, Period, Quantity, unused_types
+from features.records.resources import Meta, Period, Quantity, known_types
 
 _NAMES = tuple(
     "id meta status verified subject visit visit_before concept time time_before known known_before period quantity "
@@ -128,7 +128,7 @@ _TYPES: dict[str, object] = dict.fromkeys(
 def forms_decoder() -> msgspec.json.Decoder:
     """Reads any resource in its plain form; of types without one, and of bundles, nothing but the id."""
     rules = load_rules()
-    bare = {"Bundle", *unused_types(), *(resource.__name__ for resource in RESOURCES)} - set(ELEMENTS)
+    bare = {"Bundle", *known_types()} - set(ELEMENTS)
     forms = [_form(kind, rules) for kind in ELEMENTS]
     forms += [
         msgspec.defstruct(kind, [("id", str | None, None)], tag_field="resourceType", tag=kind, gc=False)

@@ -15,6 +15,7 @@ from features.privacy.date_shift import DAY
 from features.privacy.pseudonyms import finish_pseudonym
 from features.records.events import VISIT_CLASSES
 from features.records.plain_forms import ELEMENTS, more_of
+from features.records.quarantine import NOT_DECODED
 from features.records.references import identifier_in
 from features.records.resources import CodeableConcept, Coding, Hospitalization, Reference
 from features.records.rows import CACHE_LIMIT, Deferred, Rows, Unreadable
@@ -35,7 +36,7 @@ class _NotPlain(Exception):
     """A record, or a part of one, that the short cut has no answer for."""
 
 
-_LEAVE = (_NotPlain, Unreadable, Deferred, msgspec.MsgspecError)
+_LEAVE = (_NotPlain, Unreadable, Deferred, *NOT_DECODED)
 
 
 def add_plain_records(records: Sequence[Struct], positions: Sequence[int], rows: Rows) -> list[int]:
@@ -259,14 +260,14 @@ def _visit(text: bytes, rows: Rows) -> int:
 
 
 def _concept(text: bytes, prefix: str, rows: Rows) -> int:
-    concept = rows.concept_of(_decoded(text, CodeableConcept), prefix)
+    concept = rows.concepts.of(_decoded(text, CodeableConcept), prefix)
     if concept is None:
         raise _NotPlain
     return concept
 
 
 def _last_concept(text: bytes, prefix: str, rows: Rows) -> int:
-    concepts = [rows.concept_of(one, prefix) for one in _decoded(text, tuple[CodeableConcept, ...])]
+    concepts = [rows.concepts.of(one, prefix) for one in _decoded(text, tuple[CodeableConcept, ...])]
     found = next((concept for concept in reversed(concepts) if concept is not None), None)
     if found is None:
         raise _NotPlain
@@ -293,7 +294,7 @@ def _panel(record: Any, concepts: dict, rows: Rows) -> list[tuple[int, float]]:
 
 
 def _answer(text: bytes, rows: Rows) -> str:
-    return rows.code_at(_concept(text, "", rows))
+    return rows.concepts.codes[_concept(text, "", rows)]
 
 
 def _verified(text: bytes, _rows: Rows) -> bool:
@@ -310,7 +311,7 @@ def _class(text: bytes, rows: Rows) -> tuple[int, int]:
     """The measures of a visit's start and end."""
     word = _decoded(text, Coding).code if text else None
     visit_class = VISIT_CLASSES.get(word or "", "OTHER")
-    start, end = (rows.plain(f"ENCOUNTER//{visit_class}//{edge}") for edge in ("start", "end"))
+    start, end = (rows.concepts.plain(f"ENCOUNTER//{visit_class}//{edge}") for edge in ("start", "end"))
     return rows.measure(start, None), rows.measure(end, None)
 
 
@@ -323,13 +324,13 @@ def _reasons(text: bytes, rows: Rows) -> list[int]:
 
 
 def _measures(text: bytes, prefix: str, rows: Rows) -> list[int]:
-    concepts = [rows.concept_of(one, prefix) for one in _decoded(text, tuple[CodeableConcept, ...])] if text else []
+    concepts = [rows.concepts.of(one, prefix) for one in _decoded(text, tuple[CodeableConcept, ...])] if text else []
     return [rows.measure(concept, None) for concept in concepts if concept is not None]
 
 
 def _disposition(text: bytes, rows: Rows) -> int | None:
     how = _decoded(text, Hospitalization).dischargeDisposition if text else None
-    concept = rows.concept_of(how, "DISCHARGE//")
+    concept = rows.concepts.of(how, "DISCHARGE//")
     return None if concept is None else rows.measure(concept, None)
 
 

@@ -5,22 +5,28 @@ import re
 import msgspec
 import orjson
 
-from features.records.resources import RESOURCES, unused_types
+from features.records.resources import known_types
+
+# What decoding raises: msgspec lets Python's own through for text that is not UTF-8, and for what is nested too deeply.
+NOT_DECODED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 _RESOURCE_TYPE = re.compile(rb'"resourceType"\s*:\s*"([A-Za-z]{1,60})"')
 _PLACE = re.compile(r"at `([$.\w\[\]…]+)`")
-_KNOWN_TYPES = unused_types() | {resource.__name__ for resource in RESOURCES}
 
 
 def resource_type_in(raw: bytes) -> str | None:
     """The FHIR type that a damaged record seems to have; null when it is none that FHIR R4 knows."""
     found = _RESOURCE_TYPE.search(raw)
     name = found.group(1).decode() if found else None
-    return name if name in _KNOWN_TYPES else None
+    return name if name in known_types() else None
 
 
-def reason_for(error: msgspec.MsgspecError, raw: bytes) -> str:
-    """What msgspec found wrong, with what fhir.resources says of the same record."""
+def reason_for(error: Exception, raw: bytes) -> str:
+    """What msgspec found wrong (NOT_DECODED), with what fhir.resources says of the same record."""
+    if isinstance(error, UnicodeDecodeError):
+        return "malformed text: not UTF-8"
+    if isinstance(error, RecursionError):
+        return "malformed JSON: nested too deeply"
     if isinstance(error, msgspec.ValidationError):
         text = str(error)
         if "resourceType" in text:

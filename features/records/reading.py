@@ -19,6 +19,7 @@ from isal import isal_zlib
 from features.errors import SourceError
 from features.privacy.rules import load_rules
 from features.records.blocks import Block, Refused, block_of_document, blocks_of_lines
+from features.records.quarantine import NOT_DECODED
 from features.sources.landed import MANIFEST
 
 LEAST_BYTES = 260_000  # of a stretch, decompressed; few enough that its records stay in the processor's cache
@@ -110,7 +111,7 @@ def _sniff(path: Path) -> tuple[Literal["plain", "gzip", "zstd"], Literal["lines
 def _is_resource(line: bytes) -> bool:
     try:
         return "resourceType" in msgspec.json.decode(line, type=dict[str, msgspec.Raw])
-    except msgspec.MsgspecError:
+    except NOT_DECODED:
         return False
 
 

@@ -338,3 +338,9 @@ RESOURCES: tuple[type[Resource], ...] = (
 def unused_types() -> frozenset[str]:
     """Every other resource type of R4 (4.0.1): known, and deliberately not used. Types in neither are unknown."""
     return frozenset(files("features.records").joinpath("unused_types.txt").read_text().split())
+
+
+@cache
+def known_types() -> frozenset[str]:
+    """Every resource type of R4 but Bundle, used or not."""
+    return unused_types() | {resource.__name__ for resource in RESOURCES}

@@ -10,11 +10,12 @@ from typing import NamedTuple
 
 from features.privacy.date_shift import DAY, draw_shift
 from features.privacy.keys import Key
-from features.privacy.pseudonyms import Hasher, finish_pseudonym, label, prefix_hasher, pseudonym
+from features.privacy.pseudonyms import Hasher, finish_pseudonym, prefix_hasher, pseudonym
 from features.privacy.rules import Rules
+from features.records.concepts import Concepts
 from features.records.facts import Facts
 from features.records.references import identifier_in, kind_and_id
-from features.records.resources import CodeableConcept, Coding, Meta, Reference
+from features.records.resources import Meta, Reference, known_types
 from features.records.times import Moment, read_moment
 
 CACHE_LIMIT = 200_000  # entries; keeps memory flat however many patients a file holds
@@ -54,9 +55,7 @@ class Rows:
         self._encounter_id: int | None = None
         self._site_id: int | None = None
         # Caches of what repeats.
-        self.concepts: dict[tuple[str, str | None, str | None, str | None], int] = {}
-        self.concept_codes: list[str] = []
-        self.concept_wordings: list[str | None] = []
+        self.concepts = Concepts(key, rules)
         self.subjects: dict[str, Subject] = {}
         self.visits: dict[str, int] = {}
         self.moments: dict[str, Moment] = {}
@@ -224,13 +223,13 @@ class Rows:
         """Remember the code of a Medication resource, with the version that says so."""
         if concept is not None:
             version = (0, 0) if meta is None else self.version(meta, 0)
-            medicine = self.code_at(concept)
+            medicine = self.concepts.codes[concept]
             self.facts.medications.append((self.medication_id(medication), *version, position, medicine))
 
     def withdraw(self, reference: str) -> None:
-        """Note that the source no longer has a resource, named as `Type/id`."""
+        """Note that the source no longer has a resource, named as `Type/id`; what names none by its id is counted."""
         kind, identifier = kind_and_id(reference)
-        if kind is None or identifier_in(reference) is not None:
+        if kind not in known_types() or "?" in reference:
             self.note("deletions_not_understood")
             return
         self.note("deletions")
@@ -305,50 +304,3 @@ class Rows:
                 _, last, has_time = self.moments.get(text) or self.moment(text)
                 return last if has_time else last - self._seconds
         return None
-
-    def concept_of(self, concept: CodeableConcept | None, prefix: str = "") -> int | None:
-        """The code that a concept stands for: its first coding in a known terminology, else its first coding."""
-        if concept is None:
-            return None
-        if len(concept.coding) == 1 and concept.coding[0].code is not None:
-            return self.coding(concept.coding[0], prefix)
-        first: Coding | None = None
-        for coding in concept.coding:
-            if coding.code is not None:
-                if coding.system in self.rules.terminologies:
-                    return self.coding(coding, prefix)
-                first = first or coding
-        return None if first is None else self.coding(first, prefix)
-
-    def coding(self, coding: Coding, prefix: str = "") -> int:
-        """The number, in this task, of a code with its wording."""
-        key = (prefix, coding.system, coding.code, coding.display)
-        found = self.concepts.get(key)
-        if found is None:
-            found = self._new_concept(key, *self._spelt(coding, prefix))
-        return found
-
-    def plain(self, code: str) -> int:
-        """The number, in this task, of one of our own codes, such as MEDS_BIRTH."""
-        key = (code, None, None, None)
-        found = self.concepts.get(key)
-        return self._new_concept(key, code, None) if found is None else found
-
-    def code_at(self, concept: int) -> str:
-        """The spelling, SYSTEM//code, of a concept of this task."""
-        return self.concept_codes[concept]
-
-    def _new_concept(self, key: tuple[str, str | None, str | None, str | None], code: str, wording: str | None) -> int:
-        self.concepts[key] = len(self.concept_codes)
-        self.concept_codes.append(code)
-        self.concept_wordings.append(wording)
-        return len(self.concept_codes) - 1
-
-    def _spelt(self, coding: Coding, prefix: str) -> tuple[str, str | None]:
-        terminology = self.rules.terminologies.get(coding.system or "")
-        code = coding.code or ""
-        if terminology is not None and terminology.form.fullmatch(code):
-            return f"{prefix}{terminology.name}//{code}", coding.display
-        # A local code may be anything, a name too; it leaves as a pseudonym until its system is on the list.
-        system = label(self.key.pseudonyms, "LOCAL", coding.system or "")
-        return f"{prefix}{system}//{label(self.key.pseudonyms, 'code', code)}", None

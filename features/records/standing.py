@@ -123,6 +123,12 @@ def medications(standing: Standing) -> pl.DataFrame:
     )
 
 
+def has_tied_medications(standing: Standing) -> bool:
+    """Whether two versions of a Medication call it otherwise and do not tell which is newer; then their places do."""
+    versions = standing.facts["medications"].select("id", "version_time", "version_number", "medicine").unique()
+    return bool(versions.drop("medicine").is_duplicated().any())
+
+
 def visit_days(standing: Standing) -> pl.DataFrame:
     """day, events: on how many true days how many visits start; a count over all patients names nobody."""
     found = standing.facts["visit_days"].group_by("day").agg(events=pl.col("visits").sum()).sort("day")

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from features.records.blocks import RawBundle
-from features.records.quarantine import broken_r4_rules, resource_type_in
+from features.records.quarantine import NOT_DECODED, broken_r4_rules, resource_type_in
 from features.records.reading import SourceFile, find_files, raw_text
 
 _RECORDS_OF_A_FILE = 5
@@ -60,5 +60,5 @@ def _entries(text: bytes) -> Iterator[bytes]:
         for entry in msgspec.json.decode(text, type=RawBundle).entry:
             if raw := bytes(entry.resource):
                 yield raw
-    except msgspec.MsgspecError:
+    except NOT_DECODED:
         return

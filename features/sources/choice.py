@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -50,10 +51,16 @@ def source_named(named: str, options: Mapping[str, str]) -> Source:
     """Understand what was typed; nothing typed means the simulated population.
 
     A folder that is called like one of our words is written with its path: `./synthea`.
-    Raises SourceError for options that this source does not have, and for an address with a password or a query:
-    it is written down for later runs.
+    Raises SourceError for a folder that is not there, for options that this source does not have, and for an address
+    with a password or a query: it is written down for later runs.
     """
     kind = _kind_of(named)
+    if kind == "folder" and not Path(named).exists():
+        close = get_close_matches(named.lower(), _WORDS, n=1)
+        raise SourceError(
+            f"There is no folder {named}. {f'Did you mean {close[0]}? ' if close else ''}--from understands "
+            f"{', '.join(_WORDS)}, the https:// address of a FHIR server, and a folder of FHIR R4 records."
+        )
     for option in options:
         if option not in _OPTIONS[kind]:
             owners = " and ".join(_IN_WORDS[owner] for owner in _OPTIONS if option in _OPTIONS[owner])

@@ -6,6 +6,7 @@ last good state. Everything after the landing reads the folder alike, whichever 
 
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from features.errors import SourceError
 
 MANIFEST = "manifest.json"
 _BUILDING = ".landing"
+_OURS = re.compile(rb'\s*\{\s*"kind":\s*"(simulated|synthea|fhir_server)"')  # how a manifest of ours begins
 _SET_ASIDE = ".landed.before"
 
 
@@ -94,18 +96,19 @@ def landed_file(path: Path, resource_type: str) -> LandedFile:
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """The manifest of a landed folder; None for a folder that no source of ours filled.
+    """The manifest of a landed folder; None for a folder that no source of ours filled, whatever is called so there.
 
-    Raises SourceError when there is one but it cannot be understood.
+    Raises SourceError when there is one of ours that is damaged.
     """
     path = folder / MANIFEST
     if not path.is_file():
         return None
+    text = path.read_bytes()
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Manifest)
-    except msgspec.ValidationError:
-        return None  # another tool's manifest.json
-    except msgspec.DecodeError as error:
+        return msgspec.json.decode(text, type=Manifest)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        if isinstance(error, msgspec.ValidationError) or not _OURS.match(text):
+            return None  # another tool's manifest.json
         raise SourceError(f"{path} is damaged ({error}). Land the records again, or remove the folder.") from error
 
 

@@ -5,6 +5,7 @@ import os
 import random
 import shutil
 from pathlib import Path
+from zlib import crc32
 
 from features.sources.landed import Manifest, write_manifest
 
@@ -25,6 +26,7 @@ class GrowingSource:
         self.draw = draw
         self.clock = 0  # days since the first export
         self.writings = 0
+        self.naming = 0  # another number, other names of files, and so another order
         self.exports: dict[str, list[Json]] = {}
         self.deleted: dict[str, list[str]] = {}
         self.known: dict[str, Json] = {}  # Type/id -> the newest version, of all that was ever said
@@ -71,6 +73,26 @@ class GrowingSource:
         """The same lines in other files."""
         for name in self.files_of:
             self.files_of[name] = self.draw.randrange(1, 4)
+
+    def rename(self) -> None:
+        """The same files under other names."""
+        self.naming += 1
+
+    def swap(self) -> None:
+        """Two exports change places."""
+        if len(self.exports) > 1:
+            one, other = self.draw.sample(list(self.exports), 2)
+            for of_exports in (self.exports, self.deleted, self.files_of):
+                of_exports[one], of_exports[other] = of_exports[other], of_exports[one]  # type: ignore[index]
+
+    def delete_patient(self) -> None:
+        """An export says that a patient is no more."""
+        if (patient := self._a("Patient")) is not None:
+            self.deleted[self.draw.choice(list(self.exports))].append(f"Patient/{patient['id']}")
+
+    def restore(self) -> None:
+        """All deletions were mistakes."""
+        self.deleted = {name: [] for name in self.exports}
 
     def touch(self) -> None:
         """The same files, written again."""
@@ -138,7 +160,8 @@ class GrowingSource:
 
     def _say(self, resource: Json) -> Json:
         resource = {name: value for name, value in resource.items() if name != "meta"}
-        if self.draw.random() < 0.6:  # the others do not say which version they are
+        # The others do not say which version they are.
+        if self.draw.random() < (0.3 if resource["resourceType"] in ("Medication", "Observation") else 0.7):
             resource["meta"] = {"lastUpdated": self._moment()}
         self.known[f"{resource['resourceType']}/{resource['id']}"] = resource
         return resource
@@ -171,8 +194,11 @@ class GrowingSource:
             about
             | {"resourceType": "MedicationRequest", "authoredOn": self._moment()}
             | {"medicationReference": {"reference": f"Medication/{medicine['id']}"}},
-            {"resourceType": "Medication", "code": _concept(RXNORM, self.draw.choice(MEDICINES))}
-            | {"id": self.draw.choice(["m1", "m2", "m-later"])},
+            *[
+                {"resourceType": "Medication", "code": _concept(RXNORM, medicine)}
+                | {"id": self.draw.choice(["m1", "m2", "m-later"])}
+                for medicine in MEDICINES
+            ],
             {"resourceType": "Organization", "id": "o1"}
             | {"identifier": [{"system": "npi", "value": self.draw.choice(["1", "2"])}]},
             {"resourceType": "Claim"},
@@ -203,7 +229,8 @@ class GrowingSource:
                 lines = [json.dumps(one) for one in said if one["resourceType"] == kind]
                 for part in range(self.files_of[name]):
                     own = lines[part :: self.files_of[name]]
-                    (place / f"{kind}.{part}.ndjson").write_text("".join(line + "\n" for line in own))
+                    first = chr(ord("a") + crc32(f"{self.naming} {kind} {part}".encode()) % 26)
+                    (place / f"{first}-{kind}.{part}.ndjson").write_text("".join(line + "\n" for line in own))
             gone = [{"request": {"method": "DELETE", "url": url}} for url in self.deleted[name]]
             if gone:
                 bundle = {"resourceType": "Bundle", "type": "transaction", "entry": gone}

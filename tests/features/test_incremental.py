@@ -19,7 +19,10 @@ from features.settings import RecordSettings, StudySettings
 from tests.features.growing_source import GrowingSource
 
 SETTINGS = StudySettings(records=RecordSettings(quarantine_share_limit=1))
-STEPS = ("add_export", "add_export", "add_export", "drop_lines", "drop_export", "reorder", "split", "touch")
+STEPS = (
+    *("add_export", "add_export", "add_export", "drop_lines", "drop_export", "swap", "delete_patient", "restore"),
+    *("reorder", "reorder", "rename", "rename", "split", "touch"),
+)
 TABLES = ("quarantine", "record_counts", "data_profile", "codes", "subject_splits")
 
 

@@ -19,7 +19,9 @@ from features.errors import KeyFileError, SequelaError, SourceError
 from features.home import Home
 from features.ingest import events_of, ingest
 from features.integrity import balance_records
+from features.records.validation import judge_sample
 from features.settings import RecordSettings, StudySettings
+from features.sources.landed import Manifest, write_manifest
 from features.tables import Events, checked
 from tests.synthetic_records import write_records
 
@@ -162,7 +164,20 @@ def test_unchanged_records_are_not_read_again_and_changed_ones_are(records, tmp_
         ({}, "is empty"),
         ({"notes.txt": "hello"}, "No FHIR records"),
         ({"Patient.ndjson": '{"resourceType":"Patient","id":"p"}\n'}, "Add the clinical files"),
-        ({"Location.ndjson": '{"resourceType":"Location","id":"p"}\n'}, "none of them a Patient"),
+        ({"Location.ndjson": '{"resourceType":"Location","id":"p"}\n'}, "No Patient was found in 1 file. Add"),
+        (
+            {
+                "Patient.ndjson": '{"resourceType":"Patient","id":"p"}\n',
+                "Quillfeather.json": '{"resourceType":"Encounter","id',
+                "notes.txt": "hello",
+            },
+            r"for 1 Patient record\. .* 1 record in 1 file could not be read: file_\w+ \(no\. 2 of 2 by path\): "
+            r"1 x malformed JSON: ends too early\. 1 other file without",
+        ),
+        (
+            {f"{number}.json": '{"resourceType":"Patient"' for number in range(5)},
+            r"in 5 files\. .* 5 records in 5 files could not be read: .*\(no\. 3 of 5 by path\).*; and 2 more files\.$",
+        ),
     ],
 )
 def test_a_folder_that_cannot_be_used_says_what_to_do(tmp_path, content, message):
@@ -171,9 +186,60 @@ def test_a_folder_that_cannot_be_used_says_what_to_do(tmp_path, content, message
     for name, text in content.items():
         (source / name).write_text(text)
     home = Home(tmp_path / "home")
-    with pytest.raises(SourceError, match=message):
+    with pytest.raises(SourceError, match=message) as stopped:
         ingest(source, home, SETTINGS)
+    assert "Quillfeather" not in str(stopped.value)
     assert not home.meds.exists()
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        b"name,rows\nPatient.ndjson,7\n",
+        b"",
+        b"\xff\xfe{",
+        b'{"kind": "\xff"}',
+        b"[1, 2]",
+        b'{"kind": "Deployment", "files": 5}',
+        b'{"transactionTime": "2026-03-01T00:00:00Z", "output": []}',
+    ],
+)
+def test_a_manifest_that_is_not_ours_is_nothing_to_us(records, tmp_path, manifest):
+    source = tmp_path / "source"
+    shutil.copytree(records, source)
+    (source / "manifest.json").write_bytes(manifest)
+    result = ingest(source, Home(tmp_path / "home"), SETTINGS)
+    plain = ingest(records, Home(tmp_path / "plain"), SETTINGS)
+    assert (result.data_version, result.source_kind) == (plain.data_version, plain.source_kind)
+
+
+def test_a_manifest_of_ours_that_is_cut_short_is_damage(records, tmp_path):
+    """Else simulated people, say, would pass for real ones."""
+    source = tmp_path / "source"
+    shutil.copytree(records, source)
+    write_manifest(source, Manifest("simulated", "a test", "2026-03-01T00:00:00Z", ()))
+    whole = (source / "manifest.json").read_bytes()
+    (source / "manifest.json").write_bytes(whole[:-10])
+    with pytest.raises(SourceError, match="damaged"):
+        ingest(source, Home(tmp_path / "home"), SETTINGS)
+
+
+def test_what_is_not_utf8_and_what_is_nested_too_deeply_goes_to_the_quarantine(records, tmp_path):
+    source = tmp_path / "source"
+    shutil.copytree(records, source)
+    latin = '{"resourceType":"Condition","id":"x","recordedDate":"é"}\n'.encode("latin-1")
+    deep = b'{"resourceType":"Condition","id":"x","zzz":' + b"[" * 100_000 + b"]" * 100_000 + b"}\n"
+    bundle = b'{"resourceType":"Bundle","entry":[{"resource":' + latin[:-1] + b'},{"fullUrl":"\xe9"}]}\n'
+    with (source / "Condition.ndjson").open("ab") as file:
+        file.write(latin + deep + bundle)
+    home = Home(tmp_path / "home")
+    assert ingest(source, home, SETTINGS).records_quarantined == 3
+    assert pl.read_parquet(home.tables / "quarantine.parquet").sort("offset")["reason"].to_list() == [
+        "malformed text: not UTF-8",
+        "malformed JSON: nested too deeply",
+        "a bundle with malformed text: not UTF-8",
+    ]
+    assert judge_sample(source).judged
 
 
 def test_a_file_with_too_many_bad_records_stops_the_run_and_keeps_the_last_state(records, tmp_path):

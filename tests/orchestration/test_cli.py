@@ -60,7 +60,9 @@ def test_the_home_may_come_from_the_environment(home, monkeypatch, capsys):
         (["sql", "FROM events"], "sequela run"),
         (["score", "--as-of", "2021-04-01"], "sequela run"),
         (["vault", "file", "file_1"], "sequela run"),
-        (["run", "--from", "no-such-folder"], "folder"),
+        (["run", "--from", "no-such-folder"], "--from understands"),
+        (["run", "--seed", "-1"], "seed: Input should be greater than or equal to 0"),
+        (["run", "--seed", "9" * 30], "seed: Input should be less than"),
         (["run", "--from", ".", "--patients", "5"], "leave it out"),
         (["run", "--from", "examples", "--state", "Utah"], "leave it out"),
         (["run", "--client-id", "me"], "--client-id is for a FHIR server"),
@@ -87,10 +89,19 @@ def test_a_day_out_of_reach_is_refused(home, day, reason, capsys):
     assert reason in capsys.readouterr().err
 
 
-def test_a_home_that_is_a_file_is_refused(tmp_path, capsys):
+@pytest.mark.parametrize("place", ["file", "file/home", "/proc/sequela-home"])  # no folder, not even for root
+def test_a_home_that_cannot_be_made_is_refused(tmp_path, capsys, place):
     (tmp_path / "file").touch()
-    assert main(["run", "--home", str(tmp_path / "file")]) == 2
+    assert main(["run", "--home", str(tmp_path / place)]) == 2
     assert "another --home" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("found", "named"), [("/usr/bin/sequela", "`sequela run"), (None, "bin/sequela run")])
+def test_a_message_names_commands_as_they_can_be_typed(tmp_path, monkeypatch, capsys, found, named):
+    """`make` installs the command into .venv/bin, which is on nobody's PATH."""
+    monkeypatch.setattr("orchestration.summary.shutil.which", lambda _: found)
+    assert main(["sql", "FROM events", "--home", str(tmp_path)]) == 2
+    assert f"{named} --home {tmp_path}`" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import numpy as np
 
 from features.sources.simulation.bodies import People, change_bodies, measured_level, see, set_covariates
 from features.sources.simulation.stays import StayPaths, simulate_stays
-from features.sources.simulation.world import Bools, Floats, Ints, Rows, World
+from features.sources.simulation.world import Bools, Floats, Ints, Processes, World
 
 STAY_FADES_A_YEAR = 0.0016  # what is left after a year of having been in hospital; a third after two months
 _LONGEST_CHAIN = 3  # a stay and two returns
@@ -92,7 +92,7 @@ def step(
     return Month(died_of, stay, stays, is_named, visit, emergency, moved, ordered, found, started, error)
 
 
-def _first_of(rows: Rows, what: str, happens: Bools) -> Ints:
+def _first_of(rows: Processes, what: str, happens: Bools) -> Ints:
     """(P,): the target of the first row of `what` that happens, -1 for none."""
     some = happens[rows.of[what]]
     return np.where(some.any(axis=0), rows.target[rows.of[what]][some.argmax(axis=0)], -1)
@@ -124,7 +124,7 @@ def _stays(people: People, world: World, stay: Ints, seeds: Ints) -> list[tuple[
     return chain
 
 
-def _happen(rows: Rows, people: People, occasions: dict[str, Floats], rng: np.random.Generator) -> Bools:
+def _happen(rows: Processes, people: People, occasions: dict[str, Floats], rng: np.random.Generator) -> Bools:
     """Which rows happen, given how many occasions of each kind people have; rates are worked out for who has any."""
     uniform = rng.random((len(rows.names), len(people)), np.float32)
     happens = np.zeros(uniform.shape, bool)

@@ -40,7 +40,7 @@ _COLUMNS = {
 Table = dict[str, npt.NDArray]
 
 
-class Rows:
+class GrowingTable:
     """A table being filled. Values and pressures are floats, nan where not given; the rest whole numbers, else -1."""
 
     def __init__(self, columns: str) -> None:
@@ -107,7 +107,7 @@ class Recorder:
         self._phase = rng.integers(0, MONTH_MINUTES, BLOCK)
         height = np.array([care["height"][sex] for sex in SEXES])
         self._height = height[:, :1] + height[:, 1:] * rng.standard_normal((2, BLOCK))  # cm, as a woman, as a man
-        self.rows = {kind: Rows(columns) for kind, columns in _COLUMNS.items()}
+        self.rows = {kind: GrowingTable(columns) for kind, columns in _COLUMNS.items()}
         races, nobody = care["population"]["race"], np.zeros(BLOCK, np.int64)
         self.people = {"patient": np.arange(BLOCK), "died": np.full(BLOCK, NEVER), "days": np.full(BLOCK, np.nan)}
         self.people["moved"] = np.full(BLOCK, NEVER)

@@ -46,7 +46,7 @@ class Process(NamedTuple):
     ratios: Mapping[str, float] = {}  # of hazards, by covariate
 
 
-class Rows:
+class Processes:
     """Processes of one phase of a month. base: (rows, ages x sexes); weights: (rows, covariates)."""
 
     def __init__(self, processes: Iterable[Process], covariates: list[str], corrections: Tables) -> None:
@@ -114,9 +114,9 @@ class World:
         self.trait, self.a_year, self.pace = self._column("trait"), self._column("a_year"), self._column("pace")
         self.correlation_root = _correlation_root(raw["states"]["_correlations"], self.states)  # (S, S)
         self.shifts, self.drifts = self._linear("shifts"), self._linear("drift")  # (S, C)
-        self.nature = Rows(_nature(self), self.covariates, rates)
-        self.ordering = Rows(_orders(self), self.covariates, rates)
-        self.deciding = Rows(_decisions(self), self.covariates, rates)
+        self.nature = Processes(_nature(self), self.covariates, rates)
+        self.ordering = Processes(_orders(self), self.covariates, rates)
+        self.deciding = Processes(_decisions(self), self.covariates, rates)
 
     def of_sites(self, key: str) -> npt.NDArray:
         """What care.toml says of each hospital."""

@@ -35,8 +35,9 @@ def test_a_malformed_key_is_refused(tmp_path, monkeypatch, content):
     path.write_text(content)
     path.chmod(0o600)
     monkeypatch.setenv("SEQUELA_KEY_FILE", str(path))
-    with pytest.raises(KeyFileError):
+    with pytest.raises(KeyFileError, match=r"64 hexadecimal digits.*openssl rand -hex 32") as refused:
         load_key()
+    assert not content or content not in str(refused.value)
 
 
 def test_a_named_key_that_is_absent_is_not_made_up(tmp_path, monkeypatch):

@@ -17,7 +17,7 @@ from features.sources.choice import OPTIONS, source_named
         ("examples", "examples", "examples"),
         ("https://fhir.example.org/R4", "fhir_server", "https://fhir.example.org/R4"),
         ("HTTP://localhost:8080/fhir", "fhir_server", "HTTP://localhost:8080/fhir"),
-        ("/data/export", "folder", "/data/export"),
+        ("/usr", "folder", "/usr"),
     ],
 )
 def test_each_source_has_its_name(named: str, kind: str, remembered: str) -> None:
@@ -27,8 +27,26 @@ def test_each_source_has_its_name(named: str, kind: str, remembered: str) -> Non
 
 def test_a_folder_called_like_a_word_is_written_with_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "synthea").mkdir()
     source = source_named("./synthea", {})
     assert (source.kind, source.named) == ("folder", str(tmp_path / "synthea"))
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        (
+            "exampels",
+            "no folder exampels. Did you mean examples[?] .*simulated, synthea, examples, the https:// address",
+        ),
+        ("Synthea", "Did you mean synthea[?]"),
+        ("simulatd", "Did you mean simulated[?]"),
+        ("fhir.example.org/R4", "no folder fhir.example.org/R4. --from understands .*https://"),
+    ],
+)
+def test_a_word_that_is_none_of_ours_is_answered_with_those(typed: str, words: str) -> None:
+    with pytest.raises(SourceError, match=words):
+        source_named(typed, {"patients": "5"})
 
 
 def test_how_many_patients_are_made() -> None:
@@ -42,7 +60,7 @@ def test_how_many_patients_are_made() -> None:
 @pytest.mark.parametrize(
     ("named", "option", "words"),
     [
-        ("/data", "patients", "--patients is for `--from simulated` and `--from synthea`; leave it out .* a folder"),
+        ("/usr", "patients", "--patients is for `--from simulated` and `--from synthea`; leave it out .* a folder"),
         ("examples", "patients", "leave it out when reading from the example patients"),
         ("simulated", "state", "--state is for `--from synthea`; leave it out"),
         ("https://fhir.example.org", "patients", "leave it out when reading from a FHIR server"),
