@@ -49,9 +49,7 @@ def _folder_as_metadata(folder: Path) -> dict[str, int]:
 
 def _manifests_as_metadata(manifests: list[Manifest], study: Study) -> Mapping[str, dg.MetadataValue | str | int]:
     files = [file for manifest in manifests for file in manifest.files]
-    counts = Counter[str]()
-    for file in files:
-        counts[file.resource_type] += file.resources
+    counts = sum((manifest.count_by_type() for manifest in manifests), Counter[str]())
     shown = {name: count for name, count in sorted(counts.items()) if count >= study.settings.smallest_cell}
     return {
         "origin": manifests[-1].origin,
