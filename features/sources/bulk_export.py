@@ -31,11 +31,12 @@ from features.sources.export_job import (
 )
 from features.sources.export_landing import Landed, Part, add, alone_at, landed_at, note_asked_until
 from features.sources.export_request import ExportRequest
+from features.sources.failures import Unreachable
 from features.sources.landed import LandedFile, Manifest, heal, write_manifest
 from features.sources.operation_outcomes import in_words, is_grave, tally
 from features.sources.patience import Pace
 from features.sources.repeats import find_repeats
-from features.sources.server_requests import Connection, Tokens, Unreachable
+from features.sources.server_requests import Connection, Tokens
 from features.sources.smart_authorization import AccessTokens, find_token_endpoint, load_signing_key, scope_of
 from features.sources.termination import termination_is_interrupt
 

@@ -22,8 +22,9 @@ from tqdm import tqdm
 from features.errors import SourceError
 from features.sources.background import start
 from features.sources.export_job import ExportExpired
+from features.sources.failures import Stopped, Transient, Unreachable, refusal
 from features.sources.landed import LandedFile, landed_file
-from features.sources.server_requests import Connection, Stopped, Tokens, Transient, Unreachable, refusal
+from features.sources.server_requests import Connection, Tokens
 
 _CHUNK_BYTES = 1 << 18
 _GRAVEST_FIRST = {ExportExpired: 1, SourceError: 2, Unreachable: 3, Stopped: 4}

@@ -12,8 +12,9 @@ from tqdm import tqdm
 
 from features.errors import SourceError
 from features.sources.background import start
+from features.sources.failures import refusal
 from features.sources.operation_outcomes import diagnostics_of, issues_of
-from features.sources.server_requests import CANCELLING_SECONDS, Connection, Tokens, refusal
+from features.sources.server_requests import CANCELLING_SECONDS, Connection, Tokens
 
 _JOB = "job.json"
 _PERCENT = re.compile(r"(\d{1,3})(?:\.\d+)? ?%")

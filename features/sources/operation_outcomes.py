@@ -50,6 +50,11 @@ def in_words(found: Mapping[str, int]) -> str:
     return ", ".join(f"{kind}: {count:,}" for kind, count in sorted(found.items()))
 
 
+def kinds_in(words: str) -> list[str]:
+    """The kinds of issue in such a text, without their numbers, which can be so small that they point at somebody."""
+    return [one.rpartition(": ")[0] for one in words.split(", ") if one]
+
+
 def is_outcome(response: httpx.Response) -> bool:
     """Whether a FHIR server itself says what went wrong, and not something between it and us."""
     return response.is_stream_consumed and _decoded(response.content) is not None

@@ -20,7 +20,7 @@ NOW = datetime(2026, 3, 2, tzinfo=UTC)
 DELETION = (
     b'{"resourceType":"Bundle","type":"transaction","entry":[{"request":{"method":"DELETE","url":"Patient/a"}}]}\n'
 )
-LATER = "2026-02-20T08:00:00.000Z"
+LATER = "2026-04-01T08:00:00.000Z"
 
 
 @pytest.fixture

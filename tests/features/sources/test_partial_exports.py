@@ -16,7 +16,7 @@ from tests.features.sources.test_bulk_export import DELETION, LATER, contents, e
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
 FAILED = outcome("error", "processing", "Jane Doe")
-LATEST = "2026-02-22T08:00:00.000Z"
+LATEST = "2026-05-01T08:00:00.000Z"
 
 
 @pytest.fixture
