@@ -196,6 +196,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--client-id", help="with a FHIR server: how it knows this program")
     run.add_argument("--client-key", metavar="FILE", help="with a FHIR server: the private key, a JWK or PEM file")
     run.add_argument("--token-url", help="with a FHIR server: where it gives out tokens (default: as it says itself)")
+    run.add_argument("--scope", help="with a FHIR server: what is asked leave for (default: to read each of the types)")
     run.add_argument("--full", action="store_true", help="with a FHIR server: everything again, not only what is new")
     run.add_argument("--seed", type=int, help="start of every random draw, from 0 (default: the study file's)")
     run.add_argument("--study", type=Path, help="study file (default: the project's study.toml)")

@@ -15,7 +15,7 @@ _WORDS: tuple[Kind, ...] = ("simulated", "synthea", "examples")
 _OPTIONS: dict[Kind, tuple[str, ...]] = {
     "simulated": ("patients",),
     "synthea": ("patients", "state", "city"),
-    "fhir_server": ("types", "client_id", "client_key", "token_url", "full"),
+    "fhir_server": ("types", "client_id", "client_key", "token_url", "scope", "full"),
     "examples": (),
     "folder": (),
 }

@@ -3,12 +3,15 @@
 import hashlib
 import mmap
 import os
+import re
 import shutil
 import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -17,15 +20,27 @@ from isal import igzip, isal_zlib
 from tqdm import tqdm
 
 from features.errors import SourceError
+from features.sources.background import start
 from features.sources.export_job import ExportExpired
+from features.sources.failures import Stopped, Transient, Unreachable, refusal
 from features.sources.landed import LandedFile, landed_file
-from features.sources.server_requests import Connection, Stopped, Tokens, Transient, Unreachable, refusal
+from features.sources.server_requests import Connection, Tokens
 
 _CHUNK_BYTES = 1 << 18
 _GRAVEST_FIRST = {ExportExpired: 1, SourceError: 2, Unreachable: 3, Stopped: 4}
 _GZIP = b"\x1f\x8b"
+_PART = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+_CERTAIN_AFTER_SECONDS = 60  # RFC 7232, 2.2.2; a file may change twice in the second that a date names
 # isal calls its exception class an instance in its stubs.
 _DAMAGE: tuple[type[Exception], ...] = (EOFError, zlib.error, isal_zlib.error, igzip.BadGzipFile)  # type: ignore[assignment]
+
+
+class _Resource(msgspec.Struct):
+    resourceType: str
+
+
+class _Bundle(msgspec.Struct):
+    entry: list[msgspec.Raw] = []
 
 
 @dataclass(frozen=True)
@@ -50,23 +65,27 @@ def fetch_all(connection: Connection, wanted: Sequence[Wanted], folder: Path) ->
     Raises ExportExpired when the server has them no longer, Unreachable, or another SourceError; all say what is
     missing. What has arrived stays in the folder for another attempt.
     """
-    threads = ThreadPoolExecutor(connection.pace.downloads_at_once)
     with tqdm(desc=f"fetching {len(wanted)} files", unit="B", unit_scale=True, disable=None) as progress:
 
         def arrived(size: int) -> None:
             with progress.get_lock():
                 progress.update(size)
 
-        futures = [threads.submit(_fetch, connection, one, folder, arrived) for one in wanted]
+        tasks = [partial(_fetch, connection, one, folder, arrived) for one in wanted]
+        futures: list[Future[LandedFile]] = []
         try:
+            futures = start(tasks, connection.pace.downloads_at_once)
             done, _ = wait(futures, return_when=FIRST_EXCEPTION)
             if any(isinstance(future.exception(), ExportExpired) for future in done):
                 connection.stop.set()  # the rest is of no use
-            threads.shutdown(wait=True, cancel_futures=True)  # else, those under way may come to their end
+            for future in futures:
+                future.cancel()
+            wait(futures)  # those under way may come to their end
             connection.stop.clear()
         except BaseException:
             connection.stop.set()
-            threads.shutdown(wait=False, cancel_futures=True)
+            for future in futures:
+                future.cancel()
             raise
     problems = [problem for future in futures if not future.cancelled() and (problem := future.exception())]
     if not problems:
@@ -87,8 +106,8 @@ def _told(problem: BaseException, missing: Counter[str], of: int) -> BaseExcepti
     if not isinstance(problem, SourceError):
         return problem
     each = ", ".join(f"{count:,} of {one}" for one, count in sorted(missing.items()))
-    said = f"{problem} Missing are {missing.total():,} of {of:,} files ({each})."
-    return type(problem)(said)
+    problem.args = (f"{problem} Missing are {missing.total():,} of {of:,} files ({each}).",)
+    return problem
 
 
 def _fetch(connection: Connection, wanted: Wanted, folder: Path, arrived: Callable[[int], None]) -> LandedFile:
@@ -100,6 +119,8 @@ def _fetch(connection: Connection, wanted: Wanted, folder: Path, arrived: Callab
             connection.persist(lambda: _receive(connection, wanted, whole, what, arrived), what)
         file = landed_file(whole, wanted.resource_type)
         if wanted.count is None or file.resources == wanted.count:
+            return file
+        if wanted.resource_type == "Bundle" and _entries(whole) == wanted.count:  # a server may count what they hold
             return file
         whole.unlink()
     raise SourceError(
@@ -114,57 +135,82 @@ def _receive(connection: Connection, wanted: Wanted, whole: Path, what: str, arr
     resumable = whole.with_suffix(".resumable")  # there when `part` can be gone on with; holds what must be unchanged
     before = part.stat().st_size if part.exists() else None
     have = (before or 0) if resumable.exists() else 0
+    unchanged = resumable.read_text() if have else ""
     # Bytes that the server compresses on the way cannot be gone on with, so a second attempt asks for them as they are.
     headers = {
         "Accept": "application/fhir+ndjson",
         "Accept-Encoding": "gzip" if before is None else "identity",
+        **({"Range": f"bytes={have}-", "If-Range": unchanged} if have else {}),
     }
-    if have:
-        headers["Range"] = f"bytes={have}-"
-        if unchanged := resumable.read_text():
-            headers["If-Range"] = unchanged
     with connection.answer("GET", wanted.url, what, headers, wanted.tokens) as response:
         if response.status_code in (404, 410):
             raise ExportExpired(f"{what}: the server no longer has it (HTTP {response.status_code}).")
-        goes_on = (
-            response.status_code == 206
-            and have > 0
-            and response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
-            and _is_as_it_lies(response)
-        )
-        if response.status_code == 416 or (response.status_code == 206 and not goes_on):
+        end, total = _part_of(response, have, unchanged) if response.status_code == 206 else (0, 0)
+        if response.status_code == 416 or (response.status_code == 206 and not end):
             _forget(part, resumable)
             raise Transient("the server does not go on where the file broke off")
         if response.status_code not in (200, 206):
             raise refusal(response, what)
-        if not goes_on:
+        if not end:
             _note_resumable(response, resumable)
-        with part.open("ab" if goes_on else "wb") as file:
+        connection.check()
+        with part.open("ab" if end else "wb") as file:
             try:
                 for chunk in response.iter_raw():
                     connection.check()
                     file.write(chunk)
                     arrived(len(chunk))
             except httpx.RequestError:
-                got_further = file.tell() > (before or 0)
-                raise Transient("the connection broke", got_further=got_further) from None
-    _finish(part, whole)
+                # What must be started over has won nothing, however far it came.
+                raise Transient("the connection broke", got_further=bool(end) and file.tell() > have) from None
+    if end and part.stat().st_size != end:
+        _forget(part, resumable)
+        raise Transient("the server sent another part than it said")
+    if end < total:
+        raise Transient("the server sent a part of what was asked", got_further=True)
+    _finish(part, whole, wanted.resource_type)
     resumable.unlink(missing_ok=True)
 
 
+def _part_of(response: httpx.Response, have: int, unchanged: str) -> tuple[int, int]:
+    """Where the part ends that goes on after `have` bytes of the same file, and the size of all; zeros for another."""
+    found = _PART.fullmatch(response.headers.get("Content-Range", ""))
+    is_same = unchanged and _validator(response) in ("", unchanged)
+    if not found or not is_same or not _is_as_it_lies(response):
+        return 0, 0
+    first, last, total = (int(number) for number in found.groups())
+    return (last + 1, total) if first == have <= last < total else (0, 0)
+
+
 def _note_resumable(response: httpx.Response, resumable: Path) -> None:
-    if not _is_as_it_lies(response) or response.headers.get("Accept-Ranges") == "none":
+    unchanged = _validator(response)
+    if unchanged and _is_as_it_lies(response) and response.headers.get("Accept-Ranges") != "none":
+        resumable.write_text(unchanged)
+    else:
         resumable.unlink(missing_ok=True)
-        return
-    tag = response.headers.get("ETag", "")
-    resumable.write_text(response.headers.get("Last-Modified", "") if not tag or tag.startswith("W/") else tag)
+
+
+def _validator(response: httpx.Response) -> str:
+    """What tells this version of a file from any other: an ETag that is not weak, else a date that is certain.
+
+    Empty when there is neither: the rest of the file could then be another's (RFC 9110, 13.1.5).
+    """
+    tag = str(response.headers.get("ETag", ""))
+    if tag and not tag.startswith("W/"):
+        return tag
+    changed = str(response.headers.get("Last-Modified", ""))
+    try:
+        age = parsedate_to_datetime(response.headers.get("Date", "")) - parsedate_to_datetime(changed)
+    except (ValueError, TypeError):
+        return ""
+    return changed if age.total_seconds() >= _CERTAIN_AFTER_SECONDS else ""
 
 
 def _is_as_it_lies(response: httpx.Response) -> bool:
     return bool(response.headers.get("Content-Encoding", "identity") == "identity")
 
 
-def _finish(part: Path, whole: Path) -> None:
+def _finish(part: Path, whole: Path, resource_type: str) -> None:
     """Turn what was received into plain NDJSON, whatever it was packed in. Raises Transient when it is not whole."""
     for _ in range(2):  # a compressed file may have been compressed again on the way
         with part.open("rb") as file:
@@ -178,22 +224,52 @@ def _finish(part: Path, whole: Path) -> None:
             _forget(part, unpacked, part.with_suffix(".resumable"))
             raise Transient("the compressed file was damaged or ended too early") from None
         os.replace(unpacked, part)
-    if not _ends_whole(part):
+    if fault := _fault_of(part, resource_type):
         _forget(part, part.with_suffix(".resumable"))
-        raise Transient("the file ended in the middle of a line")
+        raise fault
     os.replace(part, whole)
 
 
-def _ends_whole(path: Path) -> bool:
-    """Whether the last line is a whole one; a server that gives no length can break off without a sign."""
+def _fault_of(path: Path, resource_type: str) -> Transient | None:
+    """What is wrong with a file by its first and its last line; an empty file is whole.
+
+    A server that gives no length can break off without a sign, and one in between can answer in its place.
+    """
     if path.stat().st_size == 0:
-        return True
+        return None
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
-        last = text[text.rfind(b"\n") + 1 :]
+        begin = re.match(rb"(?:\xef\xbb\xbf)?\s*", text)  # a byte order mark, against the rules
+        end = len(text)
+        while text[end - 1 : end].isspace():
+            end -= 1
+        if begin is None or begin.end() >= end:
+            return None
+        first = text[begin.end() : end if (stop := text.find(b"\n", begin.end(), end)) < 0 else stop]
+        last = text[max(begin.end(), text.rfind(b"\n", 0, end) + 1) : end]
+    found = {_type_of(first), _type_of(last)}
+    if found == {resource_type}:
+        return None
+    if "OperationOutcome" in found:
+        return Transient(f"in place of {resource_type} came what went wrong on the server", is_verdict=True)
+    if found <= {resource_type, None} and last.startswith(b"{"):
+        return Transient("the file ended in the middle of a line")
+    return Transient(f"in place of {resource_type} came something else, such as a page to sign in")
+
+
+def _type_of(line: bytes) -> str | None:
     try:
-        return not last.strip() or bool(msgspec.json.decode(last, type=msgspec.Raw))
+        return msgspec.json.decode(line, type=_Resource).resourceType
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def _entries(path: Path) -> int | None:
+    """How many entries the Bundles of a file hold together; None when a line is none."""
+    try:
+        with path.open("rb") as lines:
+            return sum(len(msgspec.json.decode(line, type=_Bundle).entry) for line in lines if line.strip())
     except msgspec.DecodeError:
-        return False
+        return None
 
 
 def _forget(*paths: Path) -> None:

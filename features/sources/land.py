@@ -79,5 +79,6 @@ def _export(source: Source, folder: Path, now: datetime) -> None:
         client_id=options.get("client_id"),
         key_path=Path(options["client_key"]) if "client_key" in options else None,
         token_url=options.get("token_url"),
+        scope=options.get("scope"),
     )
     export(request, folder, now, full="full" in options, tell=lambda said: print(said, file=sys.stderr))

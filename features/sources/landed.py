@@ -8,6 +8,7 @@ import hashlib
 import os
 import re
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
@@ -58,6 +59,10 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
     def resources(self) -> int:
         """How many resources were landed, deletions not among them."""
         return sum(file.resources for file in self.files)
+
+    def count_by_type(self) -> Counter[str]:
+        """How many resources of each type were landed, deletions not among them."""
+        return sum((Counter({file.resource_type: file.resources}) for file in self.files), Counter[str]())
 
     def content(self, resource_type: str | None = None) -> str:
         """A digest of all that was landed (of one type, when given), independent of order and of file borders."""

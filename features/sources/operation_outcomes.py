@@ -40,9 +40,19 @@ def tally(lines: Iterable[bytes]) -> Counter[str]:
     return found
 
 
+def is_grave(found: Iterable[str]) -> bool:
+    """Whether records may be missing: some kind of issue is more than a warning or a word of information."""
+    return any(not kind.startswith(("warning/", "information/")) for kind in found)
+
+
 def in_words(found: Mapping[str, int]) -> str:
     """A tally as text: "error/processing: 3, warning/incomplete: 1"."""
     return ", ".join(f"{kind}: {count:,}" for kind, count in sorted(found.items()))
+
+
+def kinds_in(words: str) -> list[str]:
+    """The kinds of issue in such a text, without their numbers, which can be so small that they point at somebody."""
+    return [one.rpartition(": ")[0] for one in words.split(", ") if one]
 
 
 def is_outcome(response: httpx.Response) -> bool:

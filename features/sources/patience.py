@@ -12,10 +12,15 @@ _EPOCH_FROM = 10_000_000  # a Retry-After above (116 days) is no length of time 
 
 @dataclass(frozen=True)
 class Pace:
-    """How patiently a server is asked. `sleep`, `clock` (Unix time, s) and `jitter` (0 to 1) can be other than real."""
+    """How patiently a server is asked: `tries` in a row without headway, `most_tries` of one thing in all.
+
+    An unfinished job is gone on with by later runs until it is `keep_job_hours` old.
+    `sleep`, `clock` (Unix time, s) and `jitter` (0 to 1) can be other than real."""
 
     deadline_hours: float = 24
     tries: int = 8
+    most_tries: int = 1000
+    keep_job_hours: float = 72
     longest_wait_seconds: float = 300
     longest_guess_seconds: float = 60
     timeout_seconds: float = 60

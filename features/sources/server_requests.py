@@ -7,15 +7,18 @@ be signed, and an answer may name a patient.
 import contextlib
 import ipaddress
 import logging
-import math
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import wait
 from contextlib import contextmanager
+from itertools import count
 from typing import Protocol, TypeVar
 
 import httpx
 
 from features.errors import SourceError
+from features.sources.background import start
+from features.sources.failures import Stopped, Transient, Unreachable
 from features.sources.operation_outcomes import is_outcome, issues_of
 from features.sources.patience import Pace, seconds_to_wait
 
@@ -23,7 +26,7 @@ Result = TypeVar("Result")
 
 _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 _SHORTEST_WAIT_SECONDS = 1.0
-_CANCELLING_SECONDS = 10.0
+CANCELLING_SECONDS = 10.0
 _TRIES_TO_REACH = 4  # before a server has ever answered, when the address is as likely wrong as the server away
 _HOPELESS = {
     "CERTIFICATE_VERIFY_FAILED": "its certificate is not trusted. If your hospital has its own authority, name the "
@@ -43,37 +46,6 @@ class Tokens(Protocol):
     def instead_of(self, refused: str) -> str:
         """Another token than `refused`."""
         ...
-
-
-class Unreachable(SourceError):
-    """The server did not answer, or not in time; asking again later may do.
-
-    `is_verdict` when it was the FHIR server that spoke last, and said that it failed.
-    """
-
-    def __init__(self, message: str, is_verdict: bool = False) -> None:
-        super().__init__(message)
-        self.is_verdict = is_verdict
-
-
-class Stopped(Exception):
-    """This thread shall end: the whole has failed or was interrupted."""
-
-
-class Transient(Exception):
-    """What was tried failed, and may go well the next time.
-
-    `wait` is how long the server asks to wait (s). `got_further` when something was won all the same. `is_verdict`
-    when it is the FHIR server itself that says it failed, and not something between it and us.
-    """
-
-    def __init__(
-        self, reason: str, wait: float | None = None, got_further: bool = False, is_verdict: bool = False
-    ) -> None:
-        super().__init__(reason)
-        self.wait = wait
-        self.got_further = got_further
-        self.is_verdict = is_verdict
 
 
 class Connection:
@@ -113,11 +85,14 @@ class Connection:
             f"Records travel by https only, and {url.scheme}://{url.host} is not. Use an https:// address."
         )
 
+    def is_own(self, url: httpx.URL | str) -> bool:
+        """Whether the address lies on the FHIR server itself."""
+        other = httpx.URL(url)
+        return (other.scheme, other.host, other.port) == (self.base.scheme, self.base.host, self.base.port)
+
     def tokens_for(self, url: str, tokens: Tokens | None) -> Tokens | None:
         """The tokens when the address lies on the server itself, else None: no other server is to see them."""
-        other = httpx.URL(url)
-        is_same = (other.scheme, other.host, other.port) == (self.base.scheme, self.base.host, self.base.port)
-        return tokens if is_same else None
+        return tokens if self.is_own(url) else None
 
     def ask(
         self,
@@ -129,16 +104,25 @@ class Connection:
         accept: str = "application/json",
         headers: Mapping[str, str] | None = None,
         form: Mapping[str, str] | None = None,
+        starts_work: bool = False,
     ) -> httpx.Response:
         """One request, repeated while it fails in ways that pass. The answer may be a refusal: look at its status.
 
+        One that `starts_work` is not repeated when it may have been obeyed although no answer came.
         Raises SourceError when the server wants a better token, Unreachable when patience has ended.
         """
 
         def attempt() -> httpx.Response:
-            with self.answer(method, url, what, {"Accept": accept, **(headers or {})}, tokens, form) as response:
-                response.read()
-                return response
+            try:
+                with self.answer(method, url, what, {"Accept": accept, **(headers or {})}, tokens, form) as response:
+                    response.read()
+                    return response
+            except Transient as problem:
+                if starts_work and problem.may_have_worked:
+                    raise Unreachable(
+                        f"{what}: {problem}, and may be at work all the same; asked again, it would work twice."
+                    ) from None
+                raise
 
         return self.persist(attempt, what)
 
@@ -159,12 +143,12 @@ class Connection:
         try:
             token = tokens.current() if tokens else None
             response = self._send(method, url, headers, token, form)
-            if response.status_code == 401 and tokens and token:
+            if response.status_code == 401 and tokens and token and _saw_token(response):
                 response.close()
                 token = tokens.instead_of(token)
                 response = self._send(method, url, headers, token, form)
             try:
-                self._judge(response, what, has_token=token is not None)
+                self._judge(response, what)
                 yield response
             finally:
                 response.close()
@@ -183,16 +167,13 @@ class Connection:
     ) -> httpx.Response:
         if token:
             headers = {**headers, "Authorization": f"Bearer {token}"}
-        timeout = min(self.pace.timeout_seconds, _CANCELLING_SECONDS if method == "DELETE" else math.inf)
-        request = self._client.build_request(
-            method, self.require_safe(url), headers=headers, data=form, timeout=timeout
-        )
+        request = self._client.build_request(method, self.require_safe(url), headers=headers, data=form)
         # httpx takes the token off when it is sent on to another server; a form is never sent on.
         response = self._client.send(request, stream=True, follow_redirects=method == "GET")
         self._has_answered = True
         return response
 
-    def _judge(self, response: httpx.Response, what: str, has_token: bool) -> None:
+    def _judge(self, response: httpx.Response, what: str) -> None:
         if response.status_code in _TRANSIENT:
             with contextlib.suppress(httpx.RequestError):
                 response.read()
@@ -201,7 +182,7 @@ class Connection:
                 wait=self.asked_wait(response),
                 is_verdict=response.status_code == 500 and is_outcome(response),
             )
-        if response.status_code == 401 and has_token:
+        if response.status_code == 401 and _saw_token(response):
             raise SourceError(
                 f"{what}: the server {response.url.host} refused the access token twice (HTTP 401). Check that the "
                 "client is registered there for these types, and that its public key is the one of the key file."
@@ -212,11 +193,11 @@ class Connection:
         for sign, meaning in _HOPELESS.items():
             if sign in str(error):
                 return SourceError(f"{what}: no connection to {host}: {meaning}.")
-        if isinstance(error, httpx.TimeoutException):
-            return Transient(f"{host} did not answer within {self.pace.timeout_seconds:g} s")
-        if isinstance(error, httpx.ConnectError):
+        if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout):
             return Transient(f"no connection to {host}")
-        return Transient(f"the connection to {host} broke")
+        if isinstance(error, httpx.TimeoutException):
+            return Transient(f"{host} did not answer within {self.pace.timeout_seconds:g} s", may_have_worked=True)
+        return Transient(f"the connection to {host} broke", may_have_worked=True)
 
     def asked_wait(self, response: httpx.Response) -> float | None:
         """How long the server asks to wait (s), at least 1 s and at most the longest wait; None when it does not."""
@@ -228,14 +209,17 @@ class Connection:
     def persist(self, attempt: Callable[[], Result], what: str) -> Result:
         """Call `attempt` until it does not raise Transient; Unreachable after too many failures in a row."""
         failures = 0
-        while True:
+        for turn in count(1):
             try:
                 return attempt()
             except Transient as problem:
                 failures = 1 if problem.got_further else failures + 1
                 if failures >= (self.pace.tries if self._has_answered else min(self.pace.tries, _TRIES_TO_REACH)):
                     raise Unreachable(f"{what}: {problem}, {failures} times in a row.", problem.is_verdict) from None
+                if turn >= self.pace.most_tries:
+                    raise Unreachable(f"{what}: {problem}, {turn:,} times.", problem.is_verdict) from None
                 self.wait(self.pace.guess(failures) if problem.wait is None else problem.wait)
+        raise AssertionError("unreachable")
 
     def wait(self, seconds: float) -> None:
         """Wait. Raises Stopped when the others have stopped, Unreachable when the deadline comes first."""
@@ -253,26 +237,18 @@ class Connection:
 
     def cancel(self, url: str, tokens: Tokens | None) -> None:
         """Tell the server that the job is no longer wanted: once, shortly, and whatever it answers."""
-        with contextlib.suppress(SourceError, Transient, Stopped):
+
+        def attempt() -> None:
             headers = {"Accept": "application/json"}
             with self.answer("DELETE", url, "Cancelling the export", headers, self.tokens_for(url, tokens)):
                 pass
 
+        wait(start([attempt]), CANCELLING_SECONDS)
 
-def refusal(response: httpx.Response, what: str) -> SourceError:
-    """The error to raise for an answer that says no."""
-    host = response.url.host
-    if response.status_code == 401:
-        return SourceError(
-            f"{what}: the server {host} wants to know who asks (HTTP 401). Give the client id that it knows us by and "
-            "our key file."
-        )
-    if response.status_code == 403:
-        return SourceError(
-            f"{what}: the server {host} does not allow it (HTTP 403{issues_of(response)}). Ask there that the client "
-            "is granted these types."
-        )
-    return SourceError(f"{what}: the server {host} answered HTTP {response.status_code}{issues_of(response)}.")
+
+def _saw_token(response: httpx.Response) -> bool:
+    """Whether the request that was answered in the end had the token; one sent on to another server has not."""
+    return "Authorization" in response.request.headers
 
 
 def is_loopback(url: httpx.URL) -> bool:

@@ -18,6 +18,7 @@ from pathlib import Path
 from features.errors import SourceError
 from features.sources.landed import LandedFile, Manifest, is_landed, landed_file, landing, write_manifest
 from features.sources.synthea_program import find_jar, find_java, jar_digest, version_of
+from features.sources.termination import termination_is_interrupt
 
 # The simulation stops with the first moment of this day. It is fixed, so that the same request gives the same people.
 END = date(2026, 1, 1)
@@ -29,6 +30,7 @@ _LAST_WORDS = 12  # lines
 _PATIENCE_SECONDS = 10
 
 
+@termination_is_interrupt()
 def land_synthea(place: Path, patients: int, seed: int, state: str, city: str, now: datetime) -> None:
     """Land `patients` living patients, and those who died on the way, in `place`; nothing to do when they are there.
 

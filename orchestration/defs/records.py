@@ -17,6 +17,7 @@ from features.ingest import IngestResult, ingest
 from features.records.validation import judge_sample
 from features.sources.land import land, last_stated_day
 from features.sources.landed import Manifest, changed_files, manifests_at
+from features.sources.operation_outcomes import is_grave, kinds_in
 from features.tables import checked
 from orchestration.resources import Study
 from orchestration.source_labels import source_label
@@ -50,9 +51,7 @@ def _folder_as_metadata(folder: Path) -> dict[str, int]:
 
 def _manifests_as_metadata(manifests: list[Manifest], study: Study) -> Mapping[str, dg.MetadataValue | str | int]:
     files = [file for manifest in manifests for file in manifest.files]
-    counts = Counter[str]()
-    for file in files:
-        counts[file.resource_type] += file.resources
+    counts = sum((manifest.count_by_type() for manifest in manifests), Counter[str]())
     shown = {name: count for name, count in sorted(counts.items()) if count >= study.settings.smallest_cell}
     return {
         "origin": manifests[-1].origin,
@@ -61,7 +60,14 @@ def _manifests_as_metadata(manifests: list[Manifest], study: Study) -> Mapping[s
         "files": len(files),
         "bytes": sum(file.size for file in files),
         "resources": dg.MetadataValue.json(shown),
+        "landings": len(manifests),
+        "issues": ", ".join(_issues(manifests)) or "none",
     }
+
+
+def _issues(manifests: list[Manifest]) -> list[str]:
+    """What the server said it could not export, by kind."""
+    return sorted({kind for one in manifests for kind in kinds_in(str(one.parameters.get("issues", "")))})
 
 
 @dg.asset_check(asset=landed_records, blocking=True)
@@ -73,6 +79,18 @@ def landed_files_are_whole(study: Study) -> dg.AssetCheckResult:
         "them anew (with --full from a FHIR server); a copy of a landed folder wants copying again."
     )
     return dg.AssetCheckResult(passed=not changed, description=told if changed else None)
+
+
+@dg.asset_check(asset=landed_records)
+def the_server_exported_everything(study: Study) -> dg.AssetCheckResult:
+    """The FHIR server named no records that it could not export. Other sources pass."""
+    issues = _issues([manifest for _, manifest in manifests_at(study.records)])
+    told = (
+        f"The FHIR server could not export everything (it names {', '.join(issues)}), so records may be missing. What "
+        "came was added, and the next run asks for the rest. If it stays so, ask those who run the server."
+    )
+    passed = not is_grave(issues)
+    return dg.AssetCheckResult(passed=passed, description=None if passed else told, severity=dg.AssetCheckSeverity.WARN)
 
 
 @dg.multi_asset(

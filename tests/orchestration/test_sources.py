@@ -12,12 +12,14 @@ from pathlib import Path
 from types import ModuleType
 
 import dagster as dg
+import msgspec
 import polars as pl
 import pytest
 
 from features.home import Home
 from features.sources.landed import Manifest, landed_file, read_manifest, write_manifest
 from orchestration.cli import main
+from orchestration.defs.records import landed_records, the_server_exported_everything
 from orchestration.launch import run_job
 from orchestration.resources import Study
 from orchestration.source_labels import source_label
@@ -201,6 +203,33 @@ def test_an_interrupted_landing_ends_java_and_exits_with_130(log: Path, tmp_path
     with pytest.raises(ProcessLookupError):
         os.kill(int(runs(log)[-1][0]), 0)
     assert list((tmp_path / "home" / "landed").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("issues", "passed"),
+    [
+        ("error/processing: 3, warning/incomplete: 1", False),
+        ("unreadable: 1", False),
+        ("warning/x: 1", True),
+        ("", True),
+    ],
+)
+def test_what_a_server_could_not_export_is_seen_in_dagster(tmp_path: Path, issues: str, passed: bool) -> None:
+    records = landed_folder(tmp_path, "fhir_server")
+    manifest = read_manifest(records)
+    assert manifest is not None
+    write_manifest(records, msgspec.structs.replace(manifest, parameters={"issues": issues} if issues else {}))
+    study = Study(home_folder=str(tmp_path / "home"), source=str(records))
+    assets = [landed_records, the_server_exported_everything]
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = dg.materialize(assets, resources={"study": study}, instance=instance)
+    assert result.success  # a warning stops nothing
+    (check,) = result.get_asset_check_evaluations()
+    assert (check.passed, check.severity) == (passed, dg.AssetCheckSeverity.WARN)
+    (landed,) = result.asset_materializations_for_node("landed_records")
+    told = str(landed.metadata["issues"].value)
+    assert told == (", ".join(one.partition(":")[0] for one in issues.split(", ")) or "none")
+    assert ": 3" not in f"{told} {check.description}"  # a small number could point at somebody
 
 
 def test_a_field_left_empty_takes_what_the_last_run_used(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ class Clock:
     """Time that passes only by waiting; `waits` are the seconds waited each time."""
 
     def __init__(self) -> None:
-        self.now = 1_772_000_000.0
+        self.now = 1_780_000_000.0
         self.waits: list[float] = []
 
     def time(self) -> float:

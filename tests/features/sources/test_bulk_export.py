@@ -14,7 +14,7 @@ from features.sources.bulk_export import ExportRequest, export
 from features.sources.export_landing import covered_until
 from features.sources.landed import Manifest, read_manifest
 from features.sources.patience import Pace
-from tests.features.sources.bulk_server import MOMENT, BulkServer, conditions, outcome, patients
+from tests.features.sources.bulk_server import MOMENT, BulkServer, conditions, patients
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
 DELETION = (
@@ -200,34 +200,6 @@ def test_another_request_is_answered_in_full(server: BulkServer, place: Path, pa
         assert sinces(second if what == "server" else server)[-1] is None
     assert exports(place) == ["0002-full"]
     assert manifest_of(place / "0002-full").origin == other.origin
-
-
-def test_a_server_that_ignores_since_is_not_believed_to_have_news(server: BulkServer, place: Path, pace: Pace) -> None:
-    export(ExportRequest(server.base), place, NOW, pace=pace)
-    export(ExportRequest(server.base), place, NOW, pace=pace)
-    assert sinces(server) == [None, MOMENT]
-    assert exports(place) == ["0001-full"]
-    server.output = [*server.output, ("Patient", patients("d"))]
-    told: list[str] = []
-    export(ExportRequest(server.base), place, NOW, pace=pace, tell=told.append)
-    export(ExportRequest(server.base), place, NOW, pace=pace)  # the same again
-    assert exports(place) == ["0001-full", "0002-since"]
-    assert any("_since" in one for one in told)
-
-
-def test_errors_are_counted_and_never_landed(server: BulkServer, place: Path, pace: Pace) -> None:
-    server.errors = [
-        outcome("error", "processing", "Patient Jane Doe") * 2 + outcome("warning", "incomplete", "Jane Doe"),
-        outcome("Jane Doe", "x y"),
-    ]
-    told: list[str] = []
-    export(ExportRequest(server.base), place, NOW, pace=pace, tell=told.append)
-    counted = "error/processing: 2, unknown/unknown: 1, warning/incomplete: 1"
-    assert manifest_of(place / "0001-full").parameters["issues"] == counted
-    assert any(counted in one for one in told)
-    assert len(list((place / "0001-full").iterdir())) == 4  # three files of records, the manifest
-    assert not any(b"Jane" in text for text in contents(place).values())
-    assert not any("Jane" in one for one in told)
 
 
 def test_types_not_asked_for_are_not_fetched(server: BulkServer, place: Path, pace: Pace) -> None:

@@ -87,4 +87,4 @@ def test_a_key_file_is_found_again_from_another_folder(tmp_path: Path, monkeypat
 
 
 def test_no_option_is_listed_twice() -> None:
-    assert len(OPTIONS) == len(set(OPTIONS)) == 8
+    assert len(OPTIONS) == len(set(OPTIONS)) == 9

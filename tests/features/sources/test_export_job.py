@@ -2,19 +2,24 @@
 
 import _thread
 import email.utils
+import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
 
 from features.errors import SourceError
+from features.sources import bulk_export
 from features.sources.bulk_export import ExportRequest, export
+from features.sources.export_landing import covered_until
+from features.sources.landed import last_whole_day
 from features.sources.patience import Pace, seconds_to_wait
 from tests.features.sources.bulk_server import Answer, BulkServer, outcome, patients
 from tests.features.sources.conftest import Clock
@@ -27,6 +32,16 @@ def place(tmp_path: Path) -> Path:
     return tmp_path / "landed" / "fhir_server"
 
 
+def begin_elsewhere(server: BulkServer, place: Path) -> subprocess.Popen[bytes]:
+    """An export in a program of its own."""
+    program = (
+        "import sys; from pathlib import Path; from datetime import UTC, datetime\n"
+        "from features.sources.bulk_export import ExportRequest, export\n"
+        "export(ExportRequest(sys.argv[1]), Path(sys.argv[2]), datetime.now(UTC))"
+    )
+    return subprocess.Popen([sys.executable, "-c", program, server.base, str(place)], stderr=subprocess.DEVNULL)
+
+
 def contents(place: Path) -> dict[str, bytes]:
     return {str(path.relative_to(place)): path.read_bytes() for path in sorted(place.rglob("*")) if path.is_file()}
 
@@ -36,9 +51,9 @@ def contents(place: Path) -> dict[str, bytes]:
     [
         ("7", 7),
         ("1.5", 1.5),
-        (email.utils.formatdate(1_772_000_020, usegmt=True), 20),  # the clock says 1,772,000,000
-        ("1772000020", 20),  # a moment where a length of time belongs
-        ("1772000020000", 20),  # the same in milliseconds
+        (email.utils.formatdate(1_780_000_020, usegmt=True), 20),  # the clock says 1,780,000,000
+        ("1780000020", 20),  # a moment where a length of time belongs
+        ("1780000020000", 20),  # the same in milliseconds
         ("-3", -3),
         ("soon", None),
         ("nan", None),
@@ -51,7 +66,7 @@ def test_retry_after_is_understood_in_all_forms(retry_after: str | None, seconds
 
 @pytest.mark.parametrize(
     ("retry_after", "waited"),
-    [("7", 7), ("1772000020", 20), ("0", 1), ("1771990000", 1), ("86400", 300), ("1999999999", 300)],
+    [("7", 7), ("1780000020", 20), ("0", 1), ("1779990000", 1), ("86400", 300), ("1999999999", 300)],
 )
 def test_polling_waits_as_long_as_asked_within_bounds(
     server: BulkServer, place: Path, pace: Pace, clock: Clock, retry_after: str, waited: float
@@ -173,8 +188,8 @@ def test_a_refused_kick_off_is_told_in_the_servers_words(server: BulkServer, pla
         ("status", Answer(200, body=b'{"transactionTime":"now","output":[]}'), "cannot be understood"),
         (
             "status",
-            Answer(200, body=b'{"transactionTime":"2026-03-01T00:00:00Z","output":[{"type":"../x","url":"/"}]}'),
-            "no FHIR type",
+            Answer(200, body=b'{"transactionTime":"2026-02-01T00:00:00Z","output":[{"type":"../x","url":"/"}]}'),
+            "no record at all and names of no FHIR type: 1",
         ),
         ("file", Answer(400), "HTTP 400"),
     ],
@@ -186,6 +201,60 @@ def test_answers_against_the_rules_are_told(
     with pytest.raises(SourceError, match=said):
         export(ExportRequest(server.base), place, NOW, pace=pace)
     assert not place.exists()
+
+
+@pytest.mark.parametrize(
+    ("moment", "is_believed"),
+    [
+        ("2026-02-01T08:00:00.123456789Z", True),
+        ("2026-02-01T10:00:00+02:00", True),
+        ("2026-05-29T00:00:00Z", True),  # less than a day after the clock's 2026-05-28T20:26:40Z
+        ("2026-05-30T00:00:00Z", False),
+        ("9999-12-31T23:59:59-14:00", False),
+        ("0001-01-01T00:00:00Z", False),  # of a server that leaves it empty
+        ("0001-01-01T00:00:00+14:00", False),
+        ("2026-02-01T08:00:00", False),
+        ("2026-02-01", False),
+        ("2026-W06-1", False),
+        ("2026-02-30T08:00:00Z", False),
+    ],
+)
+def test_only_a_moment_that_has_come_is_believed(
+    server: BulkServer, place: Path, pace: Pace, moment: str, is_believed: bool
+) -> None:
+    server.moment = moment
+    if is_believed:
+        export(ExportRequest(server.base), place, NOW, pace=pace)
+        assert last_whole_day(covered_until(place)) in (date(2026, 1, 31), date(2026, 5, 28))
+    else:
+        with pytest.raises(SourceError, match="a moment with its zone that has come"):
+            export(ExportRequest(server.base), place, NOW, pace=pace)
+        assert not place.exists()
+
+
+@pytest.mark.parametrize(
+    "odd", [{"count": 2.0}, {"count": "2"}, {"count": -1}, {"count": None}, {"type": None}, {"type": "../../x"}]
+)
+def test_an_oddity_of_one_file_is_no_fault_of_the_others(
+    server: BulkServer, place: Path, pace: Pace, odd: dict[str, object]
+) -> None:
+    export(ExportRequest(server.base, types=("Patient", "Condition")), place, NOW, pace=pace)
+    made = server.manifest(0)
+    made["output"] = [{**made["output"][0], **odd}, made["output"][2]]
+    server.fail("status", Answer(200, body=json.dumps(made).encode()))
+    told: list[str] = []
+    export(
+        ExportRequest(server.base, types=("Patient", "Condition")), place, NOW, full=True, pace=pace, tell=told.append
+    )
+    (folder,) = place.glob("0002-*")
+    if "type" in odd:  # what it holds, nobody can say: so records may be missing
+        assert "of no FHIR type: 1" in told[0]
+        assert folder.name == "0002-partial"
+        assert (folder / "Patient.000.ndjson").read_bytes() == patients("c")
+    else:
+        assert folder.name == "0002-full"
+        assert (folder / "Patient.000.ndjson").read_bytes() == patients("a", "b")
+        assert (folder / "Patient.001.ndjson").read_bytes() == patients("c")
 
 
 def test_a_failed_export_leaves_the_last_good_state_and_says_what_is_missing(
@@ -230,6 +299,95 @@ def test_an_interrupt_while_fetching_cancels_the_job(server: BulkServer, place: 
     assert not place.exists()
 
 
+def test_an_interrupt_while_the_job_is_begun_cancels_it(server: BulkServer, place: Path, pace: Pace) -> None:
+    def interrupt() -> None:
+        _thread.interrupt_main()
+        time.sleep(0.3)  # the server begins, and answers when nobody seems to wait any longer
+
+    server.on_kickoff = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        export(ExportRequest(server.base), place, NOW, pace=pace)
+    assert len(server.jobs) == 1
+    assert [one.path for one in server.asked("cancel")] == ["/jobs/0"]
+    assert not list(place.parent.glob(".exporting*"))
+
+
+def test_a_beginning_without_an_answer_is_not_begun_again(server: BulkServer, place: Path, pace: Pace) -> None:
+    server.on_kickoff = lambda: time.sleep(1)
+    with pytest.raises(SourceError, match=r"did not answer within 0\.3 s, and may be at work all the same"):
+        export(ExportRequest(server.base), place, NOW, pace=replace(pace, timeout_seconds=0.3))
+    assert len(server.asked("kickoff")) == 1
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_program_that_is_ended_does_not_wait_for_a_slow_server(
+    server: BulkServer, place: Path, how: signal.Signals
+) -> None:
+    is_over = threading.Event()
+
+    def end(position: int) -> None:
+        if not begun_to_end:
+            begun_to_end.append(time.monotonic())
+            child.send_signal(how)
+        is_over.wait(30)
+
+    begun_to_end: list[float] = []
+    server.on_file = end
+    child = begin_elsewhere(server, place)
+    assert child.wait(timeout=30) != 0
+    took = time.monotonic() - begun_to_end[0]
+    is_over.set()
+    assert took < 10  # far from the 30 s in which the server says nothing, and from the 60 s of a time-out
+    assert [one.path for one in server.asked("cancel")] == ["/jobs/0"]
+    assert not place.exists()
+    assert not list(place.parent.glob(".exporting*"))
+
+
+def test_a_full_export_is_not_answered_by_the_remains_of_one_that_was_landed(
+    server: BulkServer, place: Path, pace: Pace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def landed_then_killed(*args: object) -> None:
+        land(*args)  # type: ignore[arg-type]
+        raise RuntimeError("killed")
+
+    land = bulk_export._land
+    export(ExportRequest(server.base), place, NOW, pace=pace)
+    server.output = [("Patient", patients("a", "b"))]
+    with monkeypatch.context() as patched:
+        patched.setattr(bulk_export, "_land", landed_then_killed)
+        with pytest.raises(RuntimeError):
+            export(ExportRequest(server.base), place, NOW, full=True, pace=pace)
+    assert (place / "0002-full").exists()
+    server.output = [("Patient", patients("a", "b", "new"))]
+    export(ExportRequest(server.base), place, NOW, full=True, pace=pace)
+    assert len(server.asked("kickoff")) == 3
+    assert (place / "0003-full" / "Patient.000.ndjson").read_bytes() == patients("a", "b", "new")
+
+
+def test_a_job_is_not_gone_on_with_for_ever(server: BulkServer, place: Path, pace: Pace, clock: Clock) -> None:
+    server.fail("status", *[Answer(503)] * 8)
+    for hours in (71, 2):
+        with pytest.raises(SourceError, match="Run again later"):
+            export(ExportRequest(server.base), place, NOW, pace=pace)
+        clock.now += hours * 3600
+    assert len(server.jobs) == 1
+    export(ExportRequest(server.base), place, NOW, pace=pace)
+    assert [one.path for one in server.asked("cancel")] == ["/jobs/0", "/jobs/1"]
+    assert len(server.jobs) == 2
+
+
+def test_a_full_export_is_begun_anew_after_another_that_did_not_end(
+    server: BulkServer, place: Path, pace: Pace
+) -> None:
+    server.fail("status", *[Answer(503)] * 8)
+    for full in (False, True):  # both ask for the same, as nothing has been landed
+        with pytest.raises(SourceError, match="Run again later"):
+            export(ExportRequest(server.base), place, NOW, full=full, pace=pace)
+    assert [one.path for one in server.asked("cancel")] == ["/jobs/0"]
+    export(ExportRequest(server.base), place, NOW, full=True, pace=pace)  # goes on with its own
+    assert len(server.jobs) == 2
+
+
 def test_a_run_after_a_killed_one_goes_on(server: BulkServer, place: Path, pace: Pace) -> None:
     killed: list[int] = []
     fetched = {0, 1}
@@ -244,17 +402,7 @@ def test_a_run_after_a_killed_one_goes_on(server: BulkServer, place: Path, pace:
             os.kill(child.pid, signal.SIGKILL)
 
     server.on_file = kill
-    child = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            "import sys; from pathlib import Path; from datetime import UTC, datetime\n"
-            "from features.sources.bulk_export import ExportRequest, export\n"
-            "export(ExportRequest(sys.argv[1]), Path(sys.argv[2]), datetime.now(UTC))",
-            server.base,
-            str(place),
-        ]
-    )
+    child = begin_elsewhere(server, place)
     assert child.wait(timeout=30) == -signal.SIGKILL
     assert not place.exists()
     export(ExportRequest(server.base), place, NOW, pace=pace)

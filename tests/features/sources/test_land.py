@@ -114,14 +114,20 @@ def test_a_server_is_asked_each_time(home: Home, monkeypatch: pytest.MonkeyPatch
     module.export = lambda request, place, now, full, tell: asked.append((request, place, now, full))  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, module.__name__, module)
     source = source_named(
-        "https://fhir.example.org", {"types": "Patient,Encounter", "client_key": "/k", "full": "True"}
+        "https://fhir.example.org",
+        {"types": "Patient,Encounter", "client_key": "/k", "scope": "system/*.read", "full": "True"},
     )
     place = land(source, home, 1, NOW)
     land(source_named("https://fhir.example.org", {}), home, 1, NOW)
     named = {"base_url": "https://fhir.example.org", "token_url": None, "client_id": None}
     assert asked == [
-        ({**named, "types": ("Patient", "Encounter"), "key_path": Path("/k")}, place, NOW, True),
-        ({**named, "types": (), "key_path": None}, place, NOW, False),
+        (
+            {**named, "types": ("Patient", "Encounter"), "key_path": Path("/k"), "scope": "system/*.read"},
+            place,
+            NOW,
+            True,
+        ),
+        ({**named, "types": (), "key_path": None, "scope": None}, place, NOW, False),
     ]
 
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -217,6 +218,48 @@ def test_a_job_on_another_server_never_sees_the_token(
             export(request_, place, NOW, pace=pace)
         assert elsewhere.asked("status")
         assert not any("Authorization" in one.headers for one in elsewhere.seen)
+
+
+@pytest.mark.parametrize("how", ["job", "redirect"])
+def test_a_list_from_another_server_does_not_send_the_token_anywhere(
+    server: BulkServer, request_: ExportRequest, place: Path, pace: Pace, how: str
+) -> None:
+    """A stranger's list may say that its files want the token."""
+    with BulkServer(output=[("Patient", patients("a"))], clock=pace.clock) as elsewhere:
+        elsewhere.jobs.append({"asked": "", "output": elsewhere.output, "polls": 0})
+        made = {**elsewhere.manifest(0), "requiresAccessToken": True}
+        elsewhere.fail("status", Answer(200, body=json.dumps(made).encode()))
+        if how == "job":
+            server.fail("kickoff", Answer(202, {"Content-Location": f"{elsewhere.root}/jobs/0"}))
+        else:
+            server.fail("status", Answer(302, {"Location": f"{elsewhere.root}/jobs/0"}))
+        export(request_, place, NOW, pace=pace)
+        assert len(elsewhere.asked("file")) == 1
+        assert not any("Authorization" in one.headers for one in elsewhere.seen)
+
+
+def test_the_servers_own_list_may_send_the_token_to_its_files(
+    server: BulkServer, request_: ExportRequest, place: Path, pace: Pace
+) -> None:
+    with BulkServer(jobs=server.jobs) as storage:
+        export(replace(request_, types=("Patient",)), place, NOW, pace=pace)
+        made = {**server.manifest(0), "requiresAccessToken": True}
+        made["output"][0]["url"] = f"{storage.root}/files/0/0"
+        server.fail("status", Answer(200, body=json.dumps(made).encode()))
+        export(replace(request_, types=("Patient",)), place, NOW, full=True, pace=pace)
+        assert [one.headers["Authorization"] for one in storage.seen] == [f"Bearer {server.tokens[-1]}"]
+
+
+def test_a_refusal_elsewhere_is_no_refusal_of_the_token(
+    server: BulkServer, request_: ExportRequest, place: Path, pace: Pace
+) -> None:
+    server.output = [("Patient", patients("a"))]
+    with BulkServer(requires_token=True) as storage:
+        server.fail("file", Answer(302, {"Location": f"{storage.root}/files/0/0"}))
+        with pytest.raises(SourceError, match=r"HTTP 401.*not the FHIR server itself gets no token"):
+            export(request_, place, NOW, pace=pace)
+        assert len(storage.seen) == 1
+    assert len(server.tokens) == 1  # none was refused, so none was renewed
 
 
 def test_a_redirect_elsewhere_loses_the_token(

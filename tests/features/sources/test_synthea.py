@@ -222,7 +222,8 @@ def test_the_release_is_pinned() -> None:
     assert re.fullmatch("[0-9a-f]{64}", JAR_SHA256)
 
 
-def test_an_interrupted_run_ends_java_too(log: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_ends_java_too(log: Path, tmp_path: Path, how: signal.Signals) -> None:
     """Ctrl-C reaches this process alone, as when Dagster ends a run; Java is in a group of its own."""
     place = tmp_path / "synthea"
     land(place)
@@ -240,7 +241,7 @@ def test_an_interrupted_run_ends_java_too(log: Path, tmp_path: Path) -> None:
             break
     java = int(runs(log)[-1][0])
     os.kill(java, 0)  # it runs
-    landing.send_signal(signal.SIGINT)
+    landing.send_signal(how)
     assert landing.wait(20) != 0
     landing.stderr.close()
     deadline = time.monotonic() + 10
