@@ -12,7 +12,7 @@ from features.sources.simulation.lives import BLOCK, MONTH_YEARS, live, months_r
 from features.sources.simulation.record import DAY_MINUTES, HAPPENINGS, MONTH_MINUTES, Recorder, times_of_stays
 from features.sources.simulation.stays import BOOKED_DAYS, LONGEST_HOURS, RETURN_DAYS, futures_of_stays
 from features.sources.simulation.truth import AS_USUAL, FIRST_MONTH, LAST_MONTHS, Moments, risk_rows
-from features.sources.simulation.world import Bools, Floats, Ints, World
+from features.sources.simulation.world import Bools, Ints, World
 
 ASKED_HOURS = 24  # after admission
 LONG_DAYS = 7
@@ -29,7 +29,7 @@ def risks_of_stays(world: World, seed: int, block: int, wanted: int = BLOCK, cop
     alive: readmission (an unplanned stay begins within 30 days; nobody returns who died first). Left out are stays in
     the first two years of the records and in the last.
     """
-    recorder, parts = Recorder(world, seed, block), list[pl.DataFrame]()
+    recorder, parts, about = Recorder(world, seed, block), [], {"block": block, "treatment": AS_USUAL}
     for month, people, happened, who in live(world, seed, block):
         recorder.write(month, people, happened, who)
         is_asked = FIRST_MONTH <= month < months_recorded(world) - LAST_MONTHS
@@ -41,7 +41,8 @@ def risks_of_stays(world: World, seed: int, block: int, wanted: int = BLOCK, cop
                 still_there, chances[0, row] = futures_of_stays(stays, one, ASKED_HOURS, copies + 1, rng)
                 chances[1, row], luck[row] = still_there[:, LONG_DAYS * 24 - ASKED_HOURS], rng.random()
             day_after = Moments(people.take(at[there]), who[at[there]], begin[there] + ASKED_HOURS * 60)
-            parts += [_rows(block, task, day_after, of, luck) for task, of in zip(IN_STAY, chances, strict=True)]
+            for (task, days), of in zip(IN_STAY.items(), chances, strict=True):
+                parts.append(risk_rows(day_after, of, about | {"task": task, "horizon_days": days}, luck))
 
             home = np.flatnonzero(~stays.died)
             if (who[at[home]] < wanted).any():
@@ -51,14 +52,9 @@ def risks_of_stays(world: World, seed: int, block: int, wanted: int = BLOCK, cop
                 comes = _comes_later(world, discharge, stays.kind[home], month_start, copies + 1, rng)
                 own = stays.chance_of_return[home, None]
                 chances, luck = own + (1 - own) * comes, rng.random(len(home))
-                parts.append(_rows(block, "readmission", discharge, chances, luck))
+                asked = {"task": "readmission", "horizon_days": HORIZON_DAYS["readmission"]}
+                parts.append(risk_rows(discharge, chances, about | asked, luck))
     return pl.concat(parts).filter(pl.col("person") < wanted)
-
-
-def _rows(block: int, task: str, moments: Moments, chances: Floats, luck: Floats) -> pl.DataFrame:
-    """Rows of a task, of the chances in each copy; the first copy, outside the estimate, is the life that is drawn."""
-    about = {"block": block, "task": task, "horizon_days": HORIZON_DAYS[task], "treatment": AS_USUAL}
-    return risk_rows(moments, chances[:, 1:], luck < chances[:, 0], about)
 
 
 def _comes_later(

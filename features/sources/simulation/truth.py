@@ -94,9 +94,8 @@ def risks_of_block(
             for task, (asked, months) in futures.items():
                 for days in world.raw["outcomes"][task]["horizon_days"]:
                     if days <= longest_days:
-                        comes = months[asked] * 365 <= days * 12
-                        about = {"block": block, "task": task, "horizon_days": days, "treatment": option}
-                        parts.append(risk_rows(few.take(asked), comes[:, 1:], comes[:, 0], about))
+                        about = {"block": block, "treatment": option, "task": task, "horizon_days": days}
+                        parts.append(risk_rows(few.take(asked), months[asked] * 365 <= days * 12, about))
     return pl.concat(parts).filter(pl.col("person") < wanted)
 
 
@@ -151,10 +150,16 @@ def _comes(world: World, people: People, start: People, happened: Month, one: di
     return comes
 
 
-def risk_rows(moments: Moments, chances: npt.NDArray, drawn: Bools, about: Mapping[str, object]) -> pl.DataFrame:
-    """The risks: the mean of what each copy (people, copies) gives to the outcome, a chance or whether it came."""
-    columns = {"person": moments.person, "prediction_minute": moments.minute, "drawn": drawn}
+def risk_rows(
+    moments: Moments, chances: npt.NDArray, about: Mapping[str, object], luck: Floats | float = 0.5
+) -> pl.DataFrame:
+    """The mean of what each copy (people, copies) gives to the outcome: a chance, or whether it came.
+
+    The first copy, outside the mean, is the life that is drawn, by `luck` where it gives a chance.
+    """
+    columns = {"person": moments.person, "prediction_minute": moments.minute, "drawn": luck < chances[:, 0]}
     columns |= {"age": moments.people.age.astype(float), "is_male": moments.people.is_male}
-    columns |= {"risk": chances.mean(axis=1), "standard_error": chances.std(axis=1) / np.sqrt(chances.shape[1])}
+    estimate = chances[:, 1:]
+    columns |= {"risk": estimate.mean(axis=1), "standard_error": estimate.std(axis=1) / np.sqrt(estimate.shape[1])}
     rows = pl.DataFrame(columns).with_columns(pl.lit(value).alias(name) for name, value in about.items())
     return rows.cast({"block": pl.Int64, "horizon_days": pl.Int32})

@@ -105,8 +105,8 @@ def test_nobodys_risk_depends_on_how_many_are_wanted(risks: pl.DataFrame, world:
 
 
 def test_a_question_that_nobody_is_asked_has_no_rows_of_the_usual_types(moments: Moments, risks: pl.DataFrame) -> None:
-    about = {"block": 0, "task": "dementia", "horizon_days": 365, "treatment": "as usual"}
-    none = risk_rows(moments.take(np.array([], np.int64)), np.zeros((0, 8)), np.zeros(0, bool), about)
+    about = {"block": 0, "treatment": "as usual", "task": "dementia", "horizon_days": 365}
+    none = risk_rows(moments.take(np.array([], np.int64)), np.zeros((0, 9)), about)
     assert none.is_empty()
     assert none.schema == risks.schema
 
