@@ -250,16 +250,16 @@ class RiskScores(dy.Schema):
 
 
 class TrueRisks(dy.Schema):
-    """What really is the risk, for a sample of visits of simulated people; for evaluation alone, never an input."""
+    """What really is the risk, at visits and in stays of simulated people; for evaluation alone, never an input."""
 
     subject_id = dy.Int64(primary_key=True, description="Keyed pseudonym of the patient.")
-    prediction_time = dy.Datetime(primary_key=True, time_unit="us", description="The end of the visit (shifted).")
+    prediction_time = dy.Datetime(primary_key=True, time_unit="us", description="The task's moment (shifted).")
     task = dy.String(primary_key=True, description="Name of the task; some are truths of tasks not asked yet.")
     horizon_days = dy.Int32(primary_key=True, description="Horizon, days.")
     treatment = dy.String(
         primary_key=True, description='"as usual", or "with X" and "without X": drug X held on, or off, for ever.'
     )
-    risk = dy.Float64(min=0, max=1, description="Share of simulated futures in which the outcome comes in time.")
+    risk = dy.Float64(min=0, max=1, description="Probability that the outcome comes in time.")
     standard_error = dy.Float64(min=0, description="Monte Carlo error of the risk.")
     drawn = dy.Bool(description="Whether it comes in one more future, outside the estimate.")
 

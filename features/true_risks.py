@@ -13,14 +13,14 @@ from features.privacy.keys import Key
 from features.privacy.pseudonyms import pseudonym
 from features.processes import workers
 from features.sources.simulation.lives import BLOCK
-from features.sources.simulation.truth import risks_of_block
+from features.sources.simulation.stay_truth import risks_of_stays
+from features.sources.simulation.truth import AS_USUAL, risks_of_block
 from features.sources.simulation.world import load_world
 from features.sources.simulation.writing import patient_id
 from features.tables import TrueRisks, checked
 
-AS_USUAL = "as usual"
 _TREATED = 64  # people of each block of 512 whose treatment effects are worked out: each takes two more sets of futures
-_MONTHS = 60
+_LONGEST_DAYS = 1825
 
 
 def true_risks(
@@ -33,7 +33,7 @@ def true_risks(
     treatments: tuple[str, ...] = (),
     processes: int = 1,
 ) -> pl.DataFrame:
-    """Simulate the futures of `each` visits of every person, `copies` times; TrueRisks.
+    """Simulate the futures of `each` visits, and of all hospital stays, of every person, `copies` times; TrueRisks.
 
     `patients` and `seed` are those of the simulation; `shifts`: subject_id, shift_us (true + shift = shifted).
     """
@@ -63,8 +63,8 @@ def true_risks(
             "risk",
             "standard_error",
             "drawn",
+            "horizon_days",
             prediction_time=moment.cast(pl.Datetime("us")).dt.truncate(f"{MINUTE // 60_000_000}m"),
-            horizon_days=(pl.col("horizon_months") * 365 / 12).round().cast(pl.Int32),
         )
         .unique(
             ["subject_id", "prediction_time", "task", "horizon_days", "treatment"], keep="first", maintain_order=True
@@ -76,5 +76,7 @@ def true_risks(
 
 def _of_block(seed: int, block: int, wanted: int, each: int, copies: int, treatments: tuple[str, ...]) -> pl.DataFrame:
     with threadpool_limits(1):
-        risks = risks_of_block(load_world(), seed, block, wanted, each, copies, treatments, _MONTHS)
-    return risks.filter(pl.col("treatment") != AS_USUAL) if treatments else risks
+        risks = risks_of_block(load_world(), seed, block, wanted, each, copies, treatments, _LONGEST_DAYS)
+        if treatments:
+            return risks.filter(pl.col("treatment") != AS_USUAL)
+        return pl.concat([risks, risks_of_stays(load_world(), seed, block, wanted, copies)])

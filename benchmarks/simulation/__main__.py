@@ -44,7 +44,7 @@ def main() -> int:
     _print(cells)
     if options.docs:
         draw_pictures(cells, census)
-        oracle = oracle_table(true_risks(options.oracle_people, options.seed, copies=100, months=60))
+        oracle = oracle_table(true_risks(options.oracle_people, options.seed))
         interventions = check_interventions(blocks=max(1, blocks // 2))
         figures = special_figures(census, world)
         write_document(cells, figures, interventions, confounding(census.survey), oracle, blocks * BLOCK)

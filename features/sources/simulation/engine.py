@@ -15,7 +15,6 @@ from features.sources.simulation.stays import StayPaths, simulate_stays
 from features.sources.simulation.world import Bools, Floats, Ints, Processes, World
 
 STAY_FADES_A_YEAR = 0.0016  # what is left after a year of having been in hospital; a third after two months
-_LONGEST_CHAIN = 3  # a stay and two returns
 _MIXED = ("total_cholesterol", "nt_probnp")  # formulas that tell too little of the one state to stand for it
 _IS_NAMED = 0.93  # of stays: those coded as what brought them
 
@@ -60,12 +59,13 @@ def step(
     visit, emergency, moved = (happens[nature.of[name]].any(axis=0) for name in ("visit", "emergency", "move"))
     stopped = nature.by_target("stop", happens, len(world.drugs))
     stay = _begin_and_end(people, world, happens)
-    stays = _stays(people, world, stay, rng.integers(1 << 62, size=len(people)))
-    for stay_of, paths in stays:
+    who, seeds, in_stay = np.flatnonzero(stay >= 0), rng.integers(1 << 62, size=len(people)), stay >= 0
+    stays = stays_and_returns(people, world, who, stay[who], world.is_planned[stay[who]], seeds)
+    for turn, (stay_of, paths) in enumerate(stays):
         people.alive[stay_of[paths.died]] = False
+        in_stay &= people.alive | (turn > 0)  # who dies in a return was looked after in the stay before
     is_named = rng.random(len(people)) < _IS_NAMED
 
-    in_stay = (stay >= 0) & people.alive
     visit, emergency = visit & people.alive & (stay < 0), emergency & people.alive
     visits = visit * (np.maximum(1, rates[nature.of["visit"][0]] * np.float32(years)) if years > 0.2 else 1)
     tests, codes = (world.of_sites(habit).astype(np.float32)[people.site] for habit in ("tests", "codes"))
@@ -113,14 +113,17 @@ def _begin_and_end(people: People, world: World, happens: Bools) -> Ints:
     return stay
 
 
-def _stays(people: People, world: World, stay: Ints, seeds: Ints) -> list[tuple[Ints, StayPaths]]:
-    """The month's stays by the hour, and those of the people who come back within 30 days, and again."""
-    who, kind = np.flatnonzero(stay >= 0), stay[stay >= 0]
+def stays_and_returns(
+    people: People, world: World, who: Ints, kind: Ints, is_planned: Bools, seeds: Ints
+) -> list[tuple[Ints, StayPaths]]:
+    """Stays of the people at `who` by the hour, then of those who come back within 30 days, until nobody does."""
     chain: list[tuple[Ints, StayPaths]] = []
-    while len(who) and len(chain) < _LONGEST_CHAIN:
-        paths = simulate_stays(world, kind, people.x[:, who], people.age[who], seeds[who] + len(chain))
+    while len(who):
+        luck = seeds[who] + len(chain)
+        paths = simulate_stays(world, kind, is_planned, people.x[:, who], people.age[who], luck)
         chain.append((who, paths))
-        who, kind = who[paths.returns], paths.kind[paths.returns]
+        back = paths.returns
+        who, kind, is_planned = who[back], kind[back], paths.return_is_planned[back]
     return chain
 
 

@@ -5,7 +5,7 @@ of people who have moved away it knows only that. Times are minutes since the re
 month, deaths come first, then what happens by itself, then the visit (engine.py).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ from features.sources.simulation.bodies import People
 from features.sources.simulation.engine import Month
 from features.sources.simulation.lives import BLOCK
 from features.sources.simulation.results import Values, result_of, rounds
-from features.sources.simulation.stays import RETURN_DAYS
+from features.sources.simulation.stays import RETURN_DAYS, StayPaths
 from features.sources.simulation.world import SEXES, Bools, Ints, World
 
 MONTH_MINUTES, DAY_MINUTES = 43_830, 1440  # a month is a twelfth of 365.25 days
@@ -24,7 +24,7 @@ HOME, OTHER_FACILITY, HOME_CARE, DIED = range(4)
 NEVER = np.iinfo(np.int64).max
 DOCTORS = 6  # a site
 _VISIT_TYPES = 4  # of shapes/codes.toml
-_DEATHS, _HAPPENINGS, _VISITS = (0.0, 0.05), (0.06, 0.50), (0.56, 0.90)  # parts of the month
+_DEATHS, HAPPENINGS, _VISITS = (0.0, 0.05), (0.06, 0.50), (0.56, 0.90)  # parts of the month
 _LASTS_MONTHS = 10  # a prescription
 _ORDERED_MINUTES, _DONE_MINUTES = 5, 10  # after a visit's beginning, and what a procedure takes; no visit is shorter
 _SPREAD_OF_HOURS = 0.5
@@ -94,17 +94,35 @@ class _Occasions(NamedTuple):
         return _Occasions(*(column[which] for column in self))
 
 
+def times_of_stays(
+    chain: list[tuple[Ints, StayPaths]], near: Ints, free: Ints, rng: np.random.Generator
+) -> Iterator[tuple[Ints, StayPaths, Ints, Ints]]:
+    """Whose, the paths, the minutes of admission and of the end: of stays and returns (engine.py), group after group.
+
+    For each person: `near`, about when the first begins, at the hour that its path says; `free`, since when the person
+    is out of hospital. Both are moved on. A return comes within 30 days, to the minute.
+    """
+    for turn, (at, stays) in enumerate(chain):
+        begin = near[at] // DAY_MINUTES * DAY_MINUTES + stays.admitted_at * 60 + rng.integers(0, 60, len(at))
+        begin -= DAY_MINUTES * ((turn > 0) & (begin - free[at] > RETURN_DAYS * DAY_MINUTES))  # so a day before
+        begin += -(-np.maximum(free[at] + 120 - begin, 0) // DAY_MINUTES) * DAY_MINUTES  # or so many days after
+        free[at] = end = begin + stays.hours * 60 + rng.integers(1, 60, len(at))
+        near[at] = end + (stays.return_days * DAY_MINUTES).astype(np.int64)
+        yield at, stays, begin, end
+
+
 class Recorder:
     """Writes month after month of one block down, into `rows` by type and `people` (days: lived as the records begin).
 
     Columns are named as the places and codes of the shapes (shapes/*.json): patient is the number in the block,
     encounter and condition places among those rows, codes places in writing.py's lists. visit_ends: of the latest.
+    stays: of the latest month, as times_of_stays gives them.
     """
 
     def __init__(self, world: World, seed: int, block: int) -> None:
         rng, care, acute = np.random.default_rng([seed, block, 2]), world.raw["care"], world.raw["rounds"]["acute"]
         self._world, self._seed, self._block = world, seed, block
-        self._phase = rng.integers(0, MONTH_MINUTES, BLOCK)
+        self.phase = rng.integers(0, MONTH_MINUTES, BLOCK)
         height = np.array([care["height"][sex] for sex in SEXES])
         self._height = height[:, :1] + height[:, 1:] * rng.standard_normal((2, BLOCK))  # cm, as a woman, as a man
         self.rows = {kind: GrowingTable(columns) for kind, columns in _COLUMNS.items()}
@@ -114,7 +132,7 @@ class Recorder:
         self.people |= {"sex": nobody, "site": nobody.copy()}
         self.people["race"] = rng.choice(len(races), BLOCK, p=[share for _, share in races.values()])
         self.people["ethnicity"] = (rng.random(BLOCK) < care["population"]["hispanic"]).astype(np.int64)
-        self.visit_ends = np.zeros(BLOCK, np.int64)
+        self.visit_ends, self.stays = np.zeros(BLOCK, np.int64), list[tuple[Ints, StayPaths, Ints, Ints]]()
         self._busy_until = np.zeros(BLOCK, np.int64)  # the end of each person's latest visit or stay
         self._has_history = np.zeros(BLOCK, bool)  # who came with one, written at the first occasion
         self._prescribed = np.full((len(world.drugs), BLOCK), -_LASTS_MONTHS)  # month
@@ -123,24 +141,26 @@ class Recorder:
         self._is_found = has_code & ~brings_stay  # the others are written with the stay that they bring
         self._is_history = has_code & ~(brings_stay & world.passes)
         self._acute_minutes = np.where(np.isin(world.conditions, acute["conditions"]), acute["days"] * DAY_MINUTES, 0)
-        self._is_planned = np.array([world.raw["stays"][name].get("planned", False) for name in world.stays])
         spellings = [len(world.raw["measurements"][name]["codes"]) for name in world.results]
         self._first_code = dict(zip(world.results, np.cumsum([0, *spellings[:-1]]), strict=True))
 
     def write(self, month: int, people: People, happened: Month, who: Ints) -> None:
         """One month of the people numbered `who`."""
         rng = np.random.default_rng([self._seed, self._block, 3, month])
-        now = _Now(month, people, happened, who, month * MONTH_MINUTES + self._phase[who], rng)
+        now = _Now(month, people, happened, who, month * MONTH_MINUTES + self.phase[who], rng)
         new = np.flatnonzero(np.isnan(self.people["days"][who]))
         self.people["site"][who[new]], self.people["sex"][who[new]] = people.site[new], people.is_male[new]
         days = (people.age[new] - (month + 1) / 12) * 365.25
-        self.people["days"][who[new]] = days - self._phase[who[new]] / DAY_MINUTES
+        self.people["days"][who[new]] = days - self.phase[who[new]] / DAY_MINUTES
         at = np.flatnonzero(happened.died_of >= 0)
         self.people["died"][who[at]] = np.maximum(now.minutes(_DEATHS, at), self._busy_until[who[at]] + 60)
-        for turn in range(len(happened.stays)):
-            self._stays(now, turn)
+        everybody = np.arange(len(who))
+        near, free = now.minutes(HAPPENINGS, everybody), self._busy_until[who]
+        self.stays = list(times_of_stays(happened.stays, near, free, rng))
+        for turn, stays in enumerate(self.stays):
+            self._stays(now, turn, *stays)
         at = np.flatnonzero(happened.emergency)
-        begin = np.maximum(now.minutes(_HAPPENINGS, at), self._busy_until[who[at]] + 300)
+        begin = np.maximum(now.minutes(HAPPENINGS, at), self._busy_until[who[at]] + 300)
         self._open(now, at, EMERGENCY, begin, begin + rng.integers(100, 480, len(at)))
         at = np.flatnonzero(happened.visit)
         begin = np.maximum(now.minutes(_VISITS, at), self._busy_until[who[at]] + DAY_MINUTES)
@@ -153,30 +173,17 @@ class Recorder:
         at = np.flatnonzero(happened.moved & people.alive)
         self.people["moved"][who[at]] = np.maximum(now.start[at] + MONTH_MINUTES, self._busy_until[who[at]] + 60)
 
-    def _stays(self, now: _Now, turn: int) -> None:
-        at, stays = now.happened.stays[turn]
-        rng, patient, is_planned = now.rng, now.who[at], self._is_planned[stays.kind]
-        free, is_named = self._busy_until[patient], now.happened.is_named[at]
-        if turn == 0:
-            begin = now.minutes(_HAPPENINGS, at)
-        else:  # those who come back are the returners of the stays before, in their order
-            before = now.happened.stays[turn - 1][1]
-            begin = free + (before.return_days[before.returns] * DAY_MINUTES).astype(np.int64)
-            is_planned = is_planned | before.return_is_planned[before.returns]
-        begin = begin // DAY_MINUTES * DAY_MINUTES + stays.admitted_at * 60 + rng.integers(0, 60, len(at))
-        begin -= DAY_MINUTES * ((turn > 0) & (begin - free > RETURN_DAYS * DAY_MINUTES))  # at that hour a day before
-        begin += -(-np.maximum(free + 120 - begin, 0) // DAY_MINUTES) * DAY_MINUTES  # or so many days after
-        end = begin + stays.hours * 60 + rng.integers(0, 60, len(at))
+    def _stays(self, now: _Now, turn: int, at: Ints, stays: StayPaths, begin: Ints, end: Ints) -> None:
+        rng, patient = now.rng, now.who[at]
         frail, age = now.people.level[self._world.states.index("frailty"), at], now.people.age[at]
         u = rng.random(len(at)) - 0.6 * (frail - 0.12) - 0.03 * (age - 60) / 10 - 0.1 * (stays.hours > 120)
         left = np.select([stays.died, u < 0.10, u < 0.21], [DIED, OTHER_FACILITY, HOME_CARE], HOME)
         condition, main = self._world.condition_of_stay[stays.kind], np.full(len(at), -1)
-        of = np.flatnonzero((condition >= 0) & is_named)
+        of = np.flatnonzero((condition >= 0) & now.happened.is_named[at])
         own = _Occasions(at, patient, self.rows["Encounter"].length + np.arange(len(at)), begin, end)
         main[of] = self._diagnose(own.only(of), condition[of], begin[of], category=1)
-        self._open(
-            now, at, INPATIENT, begin, end, reason=stays.kind, priority=is_planned, disposition=left, condition=main
-        )
+        about = {"reason": stays.kind, "priority": stays.is_planned, "disposition": left, "condition": main}
+        self._open(now, at, INPATIENT, begin, end, **about)
         self.people["died"][patient[stays.died]] = end[stays.died]
         for stay, minute, values, hours in rounds(self._world, stays, now.people, at, rng):
             self._results(now, own.only(stay), minute, values, hours)

@@ -1,7 +1,8 @@
 """The truth that no record tells: each person's own risk, and what each treatment would change, from the hidden state.
 
 For a visit, the whole state at its end is copied many times and lived on, each copy with luck of its own; the share of
-copies in which an outcome comes by a horizon is its probability. Never an input to anything but evaluation.
+copies in which an outcome comes by a horizon is its probability. Never an input to anything but evaluation. Hospital
+stays: stay_truth.py.
 """
 
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from features.sources.simulation.bodies import People
@@ -17,26 +19,31 @@ from features.sources.simulation.lives import BLOCK, MONTH_YEARS, live, months_r
 from features.sources.simulation.record import Recorder
 from features.sources.simulation.world import Bools, Floats, Ints, World
 
-_FIRST_MONTH = 24  # there is a look-back of two years before
-_WIDTH = 8_192  # copies lived at once
+FIRST_MONTH, LAST_MONTHS = 24, 12  # without predictions: a look-back at the start of the records, follow-up at the end
+AS_USUAL = "as usual"
+_AT_ONCE = 64  # moments whose copies are lived together
 
 
 class Moments(NamedTuple):
-    """States at the ends of visits, one column each; `minute` since the records begin."""
+    """States at moments of prediction, one column each; `minute` since the records begin."""
 
     people: People
     person: Ints
     minute: Ints
 
+    def take(self, which: npt.NDArray) -> "Moments":
+        """Some of them."""
+        return Moments(self.people.take(which), self.person[which], self.minute[which])
 
-def sample_moments(world: World, seed: int, block: int, wanted: int, each: int = 1) -> Moments:
-    """Up to `each` visits of each of the first `wanted` people of a block, at moments drawn evenly over their record.
+
+def sample_moments(world: World, seed: int, block: int, each: int = 1) -> Moments:
+    """Up to `each` visits of each person of a block, at moments drawn evenly over the record; in order of the people.
 
     Visits within two months after a stay are left out: what such a stay leaves behind by the day is not in the state.
     Raises ValueError when nobody had a visit.
     """
     rng, months = np.random.default_rng([seed, block, 5]), months_recorded(world)
-    due = np.sort(rng.integers(_FIRST_MONTH, months - 12, (BLOCK, each)), axis=1)
+    due = np.sort(rng.integers(FIRST_MONTH, months - LAST_MONTHS, (BLOCK, each)), axis=1)
     due = np.hstack([due, np.full((BLOCK, 1), months)])
     turn, last_stay = np.zeros(BLOCK, np.int64), np.full(BLOCK, -99)
     recorder = Recorder(world, seed, block)
@@ -44,7 +51,7 @@ def sample_moments(world: World, seed: int, block: int, wanted: int, each: int =
     for month, people, happened, who in live(world, seed, block):
         recorder.write(month, people, happened, who)
         last_stay[who[happened.stay >= 0]] = month
-        is_due = (month >= due[who, turn[who]]) & (month - last_stay[who] > 2) & (who < wanted)
+        is_due = (month >= due[who, turn[who]]) & (month - last_stay[who] > 2)
         at = np.flatnonzero(happened.visit & is_due)
         if len(at):
             taken.append(Moments(people.take(at), who[at], recorder.visit_ends[who[at]]))
@@ -52,7 +59,9 @@ def sample_moments(world: World, seed: int, block: int, wanted: int, each: int =
     if not taken:
         raise ValueError("Nobody had a visit in the months from which moments are drawn.")
     person, minute = (np.concatenate([one[i] for one in taken]) for i in (1, 2))
-    return Moments(reduce(People.and_also, (one.people for one in taken)), person, minute)
+    order = np.argsort(person, kind="stable")
+    people = reduce(People.and_also, (one.people for one in taken)).take(order)
+    return Moments(people, person[order], minute[order])
 
 
 def risks_of_block(
@@ -63,31 +72,31 @@ def risks_of_block(
     each: int = 1,
     copies: int = 100,
     treatments: tuple[str, ...] = (),
-    longest_months: int = 60,
+    longest_days: int = 1825,
 ) -> pl.DataFrame:
-    """Risks at sampled visits of a block.
+    """Risks at sampled visits of the first `wanted` people of a block; the same for each of them whoever is wanted.
 
-    Columns: person, prediction_minute, age (years), is_male, horizon_months, risk, standard_error, drawn (in one more
-    life, outside the estimate: whether the outcome came), block, task, treatment. "as usual" is what will really be
-    done; "with X" and "without X", for X in `treatments`, hold a drug on or off for ever, with the same luck, so that
-    their difference is the person's own effect.
+    Columns: person, prediction_minute, age (years), is_male, risk, standard_error, drawn (in one more life, outside the
+    estimate: whether the outcome came), block, task, horizon_days, treatment. "as usual" is what will really be done;
+    "with X" and "without X", for X in `treatments`, hold a drug on or off for ever, with the same luck, so that their
+    difference is the person's own effect.
     """
-    moments, width = sample_moments(world, seed, block, wanted, each), max(1, _WIDTH // (copies + 1))
-    options: dict[str, dict[int, bool]] = {"as usual": {}}
+    moments = sample_moments(world, seed, block, each)
+    options: dict[str, dict[int, bool]] = {AS_USUAL: {}}
     for name in treatments:
         drug = world.drugs.index(name)
         options |= {f"with {name}": {drug: True}, f"without {name}": {drug: False}}
     parts = []
     for option, forced in options.items():
-        for start in range(0, len(moments.person), width):
-            some = np.arange(start, min(start + width, len(moments.person)))
-            few = Moments(moments.people.take(some), moments.person[some], moments.minute[some])
-            futures = live_on(world, few.people, copies + 1, longest_months, [seed, block, 6, start], forced)
+        for start in range(0, int((moments.person < wanted).sum()), _AT_ONCE):
+            few = moments.take(np.arange(start, min(start + _AT_ONCE, len(moments.person))))
+            futures = live_on(world, few.people, copies + 1, longest_days * 12 // 365, [seed, block, 6, start], forced)
             for task, (asked, months) in futures.items():
-                horizons = [one for one in world.raw["outcomes"][task]["horizon_months"] if one <= longest_months]
-                about = {"block": block, "task": task, "treatment": option}
-                parts.append(_counted(few, asked, months, horizons, about))
-    return pl.concat(parts)
+                for days in world.raw["outcomes"][task]["horizon_days"]:
+                    if days <= longest_days:
+                        about = {"block": block, "treatment": option, "task": task, "horizon_days": days}
+                        parts.append(risk_rows(few.take(asked), months[asked] * 365 <= days * 12, about))
+    return pl.concat(parts).filter(pl.col("person") < wanted)
 
 
 def live_on(
@@ -141,13 +150,16 @@ def _comes(world: World, people: People, start: People, happened: Month, one: di
     return comes
 
 
-def _counted(moments: Moments, asked: Bools, months: Floats, horizons: list[int], about: dict) -> pl.DataFrame:
-    """The risks of those who are asked; the first copy is the life that is drawn."""
-    comes = months[asked] <= np.reshape(horizons, (-1, 1, 1))  # (horizons, people, copies)
-    risk = comes[..., 1:].mean(axis=-1)
-    people = {"person": moments.person, "prediction_minute": moments.minute}
-    people |= {"age": moments.people.age.astype(float), "is_male": moments.people.is_male}
-    columns = {name: np.tile(column[asked], len(horizons)) for name, column in people.items()}
-    columns |= {"horizon_months": np.repeat(np.array(horizons, np.int64), asked.sum()), "risk": risk.ravel()}
-    columns |= {"standard_error": np.sqrt(risk * (1 - risk) / (comes.shape[-1] - 1)).ravel()}
-    return pl.DataFrame(columns | {"drawn": comes[..., 0].ravel()} | about).cast({"block": pl.Int64})
+def risk_rows(
+    moments: Moments, chances: npt.NDArray, about: Mapping[str, object], luck: Floats | float = 0.5
+) -> pl.DataFrame:
+    """The mean of what each copy (people, copies) gives to the outcome: a chance, or whether it came.
+
+    The first copy, outside the mean, is the life that is drawn, by `luck` where it gives a chance.
+    """
+    columns = {"person": moments.person, "prediction_minute": moments.minute, "drawn": luck < chances[:, 0]}
+    columns |= {"age": moments.people.age.astype(float), "is_male": moments.people.is_male}
+    estimate = chances[:, 1:]
+    columns |= {"risk": estimate.mean(axis=1), "standard_error": estimate.std(axis=1) / np.sqrt(estimate.shape[1])}
+    rows = pl.DataFrame(columns).with_columns(pl.lit(value).alias(name) for name, value in about.items())
+    return rows.cast({"block": pl.Int64, "horizon_days": pl.Int32})

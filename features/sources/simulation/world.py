@@ -97,6 +97,8 @@ class World:
         self.stays = [name for name in raw["stays"] if not name.startswith("_")]
         brought = {raw["conditions"][name].get("stay"): i for i, name in enumerate(self.conditions)}
         self.condition_of_stay = np.array([brought.get(name, -1) for name in self.stays])  # -1 for none
+        self.is_planned = np.array([raw["stays"][name].get("planned", False) for name in self.stays])
+        self.books_return = np.array([raw["stays"][name].get("planned_readmission", 0.0) for name in self.stays])
         self.passes = np.array([raw["conditions"][name].get("passes", False) for name in self.conditions])
         self.traits = [name for name in raw["care"]["traits"] if name not in ("apoe4", "ever_smoked_at_20")]
         self.scaled = [name for name, one in raw["covariates"].items() if "of" in one]  # follow a state

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from features.sources.simulation.bodies import People, set_covariates
-from features.sources.simulation.engine import step
+from features.sources.simulation.engine import Month, step
 from features.sources.simulation.lives import MONTH_YEARS
 from features.sources.simulation.world import World, compile_world
 from tests.features.sources.simulation.conftest import copied, quiet
@@ -164,6 +164,35 @@ def test_what_happens_to_some_changes_nothing_for_the_others(world: World, crowd
     assert not np.array_equal(one.stay_lately[:100], other.stay_lately[:100])
     for name in ("level", "has", "known", "on", "last", "stay_lately", "alive", "here"):
         np.testing.assert_array_equal(getattr(one, name)[..., 100:], getattr(other, name)[..., 100:])
+
+
+def in_hospital(world: World, crowd: People, severity: float, readmission: float) -> tuple[People, Month]:
+    """Everybody after a month with a stay, which may be followed by returns."""
+    raw = quiet(world)
+    raw["stays"]["_of_all"] |= {"readmission": {}, "severity": {}, "severity_a_decade_past_60": 0.0}
+    many = {"female": [1e6] * 8, "male": [1e6] * 8, "ratios": {}}
+    raw["stays"]["other_medical"] |= {**many, "severity": [severity, 0.3], "readmission": readmission}
+    ill = compile_world(raw)
+    people = fitted(crowd, ill)
+    return people, step(people, ill, MONTH_YEARS, np.random.default_rng(1))
+
+
+def test_after_every_stay_people_come_back_as_often(world: World, crowd: People) -> None:
+    _, happened = in_hospital(world, crowd, -9, readmission=0.6)
+    assert len(happened.stays) > 6  # of 800, 0.6 ** 6 = 4.7 % come a seventh time
+    for (before, _), (after, _) in zip(happened.stays[:5], happened.stays[1:6], strict=True):
+        assert within_chance(len(after) / len(before), 0.6, len(before))
+
+
+def test_who_dies_in_a_return_was_looked_after_in_the_stay_before(world: World, crowd: People) -> None:
+    people, happened = in_hospital(world, crowd, 2.5, readmission=0.7)
+    first, stays = happened.stays[0]
+    left = first[~stays.died]
+    was_looked_after, died_later = happened.ordered.any(axis=0)[left], ~people.alive[left]
+    assert died_later.sum() > 50
+    assert was_looked_after[~died_later].mean() > 0.9
+    assert was_looked_after[died_later].mean() > 0.9
+    assert not happened.ordered[:, first[stays.died]].any()
 
 
 def test_the_dead_and_the_gone_have_no_events(world: World, crowd: People) -> None:

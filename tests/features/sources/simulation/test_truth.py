@@ -9,8 +9,7 @@ import pytest
 from features.sources.simulation import truth
 from features.sources.simulation.bodies import People
 from features.sources.simulation.engine import step
-from features.sources.simulation.lives import BLOCK
-from features.sources.simulation.truth import Moments, live_on, risks_of_block, sample_moments
+from features.sources.simulation.truth import Moments, live_on, risk_rows, risks_of_block, sample_moments
 from features.sources.simulation.world import World, compile_world
 from tests.features.sources.simulation.conftest import SEED, Block, copied, quiet
 from tests.features.sources.simulation.test_engine import fitted, within_chance
@@ -20,33 +19,28 @@ COPIES = 8
 
 @pytest.fixture(scope="module")
 def moments(world: World) -> Moments:
-    return sample_moments(world, SEED, 0, BLOCK)
+    return sample_moments(world, SEED, 0)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _sampled_once(moments: Moments) -> Iterator[None]:
     """The block is lived once for the moments of all these tests."""
-
-    def some(_world: World, _seed: int, _block: int, wanted: int, _each: int) -> Moments:
-        at = np.flatnonzero(moments.person < wanted)
-        return Moments(moments.people.take(at), moments.person[at], moments.minute[at])
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(truth, "sample_moments", some)
+        patch.setattr(truth, "sample_moments", lambda *_: moments)
         yield
 
 
 @pytest.fixture(scope="module")
 def risks(world: World) -> pl.DataFrame:
-    return risks_of_block(world, SEED, 0, copies=COPIES, longest_months=12)
+    return risks_of_block(world, SEED, 0, copies=COPIES, longest_days=365)
 
 
 def test_risks_are_probabilities_with_their_standard_errors(risks: pl.DataFrame) -> None:
     assert risks["risk"].is_between(0, 1).all()
     expected = (risks["risk"] * (1 - risks["risk"]) / COPIES).sqrt()
     np.testing.assert_allclose(risks["standard_error"], expected)
-    assert risks["horizon_months"].unique().to_list() == [12]
-    assert risks.select("person", "task", "horizon_months").is_duplicated().sum() == 0
+    assert risks["horizon_days"].unique().to_list() == [365]
+    assert risks.select("person", "task", "horizon_days").is_duplicated().sum() == 0
 
 
 def test_drawn_lives_agree_with_the_risks(risks: pl.DataFrame) -> None:
@@ -94,13 +88,27 @@ def test_the_risk_is_that_of_people_who_stay(world: World, crowd: People) -> Non
 
 
 def test_horizons_beyond_the_longest_are_left_out(world: World) -> None:
-    few = risks_of_block(world, SEED, 0, wanted=20, copies=2, longest_months=24)
-    by_task = {task: sorted(of["horizon_months"].unique()) for (task,), of in few.group_by("task")}
-    assert by_task["new_chronic_condition"] == [24]
-    assert by_task["type_2_diabetes"] == [12]
+    few = risks_of_block(world, SEED, 0, wanted=20, copies=2, longest_days=730)
+    by_task = {task: sorted(of["horizon_days"].unique()) for (task,), of in few.group_by("task")}
+    assert by_task["new_chronic_condition"] == [730]
+    assert by_task["type_2_diabetes"] == [365]
     wide = few.filter(pl.col("task") == "breast_cancer")
     assert (wide["age"] >= 30).all()
     assert few["person"].max() < 20
+
+
+def test_nobodys_risk_depends_on_how_many_are_wanted(risks: pl.DataFrame, world: World) -> None:
+    few = risks_of_block(world, SEED, 0, wanted=70, copies=COPIES, longest_days=365)
+    keys = ["person", "task", "horizon_days"]
+    assert few.sort(keys).equals(risks.filter(pl.col("person") < 70).sort(keys))
+    assert few["person"].n_unique() > 30
+
+
+def test_a_question_that_nobody_is_asked_has_no_rows_of_the_usual_types(moments: Moments, risks: pl.DataFrame) -> None:
+    about = {"block": 0, "treatment": "as usual", "task": "dementia", "horizon_days": 365}
+    none = risk_rows(moments.take(np.array([], np.int64)), np.zeros((0, 9)), about)
+    assert none.is_empty()
+    assert none.schema == risks.schema
 
 
 def test_only_those_are_asked_whom_the_outcome_can_still_meet(
@@ -137,17 +145,17 @@ def test_death_comes_first_where_it_does(world: World, crowd: People) -> None:
 
 
 def test_effects_are_those_of_the_same_lives_with_the_same_luck(world: World) -> None:
-    both = risks_of_block(world, SEED, 0, wanted=200, copies=10, treatments=("calcium_blocker",), longest_months=12)
+    both = risks_of_block(world, SEED, 0, wanted=200, copies=10, treatments=("calcium_blocker",), longest_days=365)
     assert both["treatment"].unique().sort().to_list() == [
         "as usual",
         "with calcium_blocker",
         "without calcium_blocker",
     ]
-    pairs = both.pivot("treatment", index=["person", "task", "horizon_months"], values="risk")
+    pairs = both.pivot("treatment", index=["person", "task", "horizon_days"], values="risk")
     with_it, without = pairs["with calcium_blocker"].to_numpy(), pairs["without calcium_blocker"].to_numpy()
     assert (with_it == without).mean() > 0.5  # the same luck: most lives go on alike
     assert (with_it != without).any()
-    lives = both.pivot("treatment", index=["person", "task", "horizon_months"], values="drawn")
+    lives = both.pivot("treatment", index=["person", "task", "horizon_days"], values="drawn")
     same = (lives["with calcium_blocker"] == lives["without calcium_blocker"]).mean()
     assert same > 0.95
 
