@@ -57,5 +57,5 @@ def test_features_follow_the_rows_and_missing_ones_are_told():
     assert np.isnan(matrix[0, 1])
     with pytest.raises(ModelError, match="1 of 2 prediction times"):
         feature_matrix(features[:1], rows, ["a"])
-    with pytest.raises(ModelError, match="lacks 1 columns"):
+    with pytest.raises(ModelError, match="lacks 1 column that"):
         feature_matrix(features, rows, ["c"])

@@ -247,6 +247,6 @@ def test_a_field_left_empty_takes_what_the_last_run_used(tmp_path: Path) -> None
 
 
 def test_a_home_of_the_first_version_keeps_its_folder(tmp_path: Path) -> None:
-    (tmp_path / "last_run.json").write_text(json.dumps({"source_folder": "/data/export", "study_file": "", "seed": 3}))
+    (tmp_path / "last_run.json").write_text(json.dumps({"source_folder": "/usr", "study_file": "", "seed": 3}))
     study = Study(home_folder=str(tmp_path))
-    assert (study.chosen_source.kind, study.records, study.settings.seed) == ("folder", Path("/data/export"), 3)
+    assert (study.chosen_source.kind, study.records, study.settings.seed) == ("folder", Path("/usr"), 3)
