@@ -35,7 +35,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--solve", type=int, default=0, metavar="ROUNDS")
     parser.add_argument("--docs", action="store_true")
-    parser.add_argument("--oracle-people", type=int, default=6_000, help="with --docs (default: 6000)")
+    parser.add_argument(
+        "--oracle-people", type=int, default=6_000, help="with --docs (default: 6000; 0: leave what was foreseen)"
+    )
     parser.add_argument("--speed", action="store_true")
     options = parser.parse_args()
     if options.speed:
@@ -56,7 +58,9 @@ def main() -> int:
     of_parts = [admissions.filter(pl.col("block") % PARTS == part) for part in range(PARTS)]
     figures = with_margins(admission_figures, admissions, of_parts)
     figures += with_margins(_figures, census, parts)
-    oracle = oracle_table(true_risks(options.oracle_people, options.seed, copies=100, months=60))
+    oracle = None
+    if options.oracle_people:
+        oracle = oracle_table(true_risks(options.oracle_people, options.seed, copies=100, months=60))
     interventions = check_interventions(max(PARTS, blocks // 2))
     draw_pictures(cells, census)
     write_document(cells, figures, interventions, confounding(census.survey), oracle, blocks * BLOCK)
@@ -83,7 +87,7 @@ def _print(cells: list[Cell]) -> None:
         ratio = cell.simulated / cell.published if cell.published else float("nan")
         print(
             f"{cell.name[:52]:54}{cell.sex:7}{cell.ages[0]:3}-{cell.ages[1] - 1:3} {cell.published:9.2f}"
-            f"{cell.simulated:9.2f}{ratio:7.2f} {cell.tag:3} {cell.count:6}{'' if cell.is_within else '  <-'}"
+            f"{cell.simulated:9.2f}{ratio:7.2f} {cell.tag:3} {cell.count:6}  {cell.verdict}"
         )
     hard = [cell for cell in cells if cell.tag in "vc"]
     print(f"{sum(c.is_within for c in hard)} of {len(hard)} verified figures within", end="; ")

@@ -10,8 +10,8 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.simulation.figures import Figure
 from features.sources.simulation.lives import live
-from features.sources.simulation.record import DIED, HOME, HOME_CARE, INPATIENT, OTHER_FACILITY, Recorder
-from features.sources.simulation.world import load_world
+from features.sources.simulation.record import DAY_MINUTES, HOME, HOME_CARE, INPATIENT, OTHER_FACILITY, Recorder
+from features.sources.simulation.world import World, load_world
 
 _PRESSURES = (("sbp", "systolic"), ("dbp", "diastolic"))
 VITALS = ("respiratory_rate", "temperature", "sbp", "dbp", "heart_rate", "oxygen_saturation")
@@ -36,7 +36,7 @@ def early_warning_score(vitals: pl.DataFrame) -> pl.Series:
 
 
 def take_admissions(blocks: int, seed: int = 1, processes: int = 2) -> pl.DataFrame:
-    """One row a stay on record: block, is_planned, disposition, and the first of each vital sign."""
+    """One row a stay on record: block, age, is_planned, disposition, and the first of each vital sign."""
     with ProcessPoolExecutor(processes, mp_context=get_context("forkserver")) as pool:
         return pl.concat(list(pool.map(_admissions_of_block, [(seed, block) for block in range(blocks)])))
 
@@ -49,16 +49,17 @@ def _admissions_of_block(task: tuple[int, int]) -> pl.DataFrame:
         for month, people, happened, who in live(world, seed, block):
             recorder.write(month, people, happened, who)
     stays = pl.DataFrame(recorder.rows["Encounter"].done()).with_row_index("encounter").filter(kind=INPATIENT)
-    first = _vital_signs(pl.DataFrame(recorder.rows["Observation"].done()))
+    first = vital_signs(world, pl.DataFrame(recorder.rows["Observation"].done()))
     first = first.sort("time").group_by("encounter", "of").agg(pl.col("value").first())
     wide = first.pivot(on="of", index="encounter", values="value").with_columns(pl.col("encounter").cast(pl.UInt32))
-    table = stays.join(wide, on="encounter", how="left")
-    return table.select(pl.lit(block).alias("block"), pl.col("priority").alias("is_planned"), "disposition", *VITALS)
+    born = pl.DataFrame({"patient": recorder.people["patient"], "days": recorder.people["days"]})
+    table = stays.join(wide, on="encounter", how="left").join(born, on="patient")
+    age = (pl.col("days") + pl.col("start") / DAY_MINUTES) / 365.25
+    return table.select(pl.lit(block).alias("block"), age.alias("age"), "disposition", *VITALS, is_planned="priority")
 
 
-def _vital_signs(observed: pl.DataFrame) -> pl.DataFrame:
+def vital_signs(world: World, observed: pl.DataFrame) -> pl.DataFrame:
     """Columns encounter, time, of (name) and value, from the rows of record.py."""
-    world = load_world()
     names = [name for name in world.results for _ in world.raw["measurements"][name]["codes"]]
     single = observed.filter(pl.col("systolic").is_nan()).with_columns(
         of=pl.col("code").replace_strict(dict(enumerate(names)), return_dtype=pl.String)
@@ -91,18 +92,22 @@ def admission_figures(admissions: pl.DataFrame) -> Iterator[Figure]:
         )
         yield Figure(name=f"{title}, sd", published=sd, simulated=float(values.std()), source=_UK)
     score = early_warning_score(emergencies)
-    source = f"{_UK}; simulated without oxygen and consciousness"
-    yield Figure(name="At admission, NEWS, mean", published=2.5, simulated=float(score.mean()), source=source)
+    source = f"{_UK}, 2.5 less 0.4 for oxygen (15 %) and confusion (2.5 %), which are not simulated"
+    yield Figure(name="At admission, NEWS, mean", published=2.1, simulated=float(score.mean()), source=source)
+    source = f"{_UK}; simulated without oxygen and confusion"
     for name, low, high, published in (("below 3", 0, 2, 74), ("3 to 5", 3, 5, 20), ("above 5", 6, 20, 6)):
         share = 100 * float(score.is_between(low, high).mean())
         yield Figure(name=f"At admission, NEWS {name}, %", published=published, simulated=share, source=source)
-    for name, code, published in (
-        ("home", HOME, 74),
-        ("a facility", OTHER_FACILITY, 14),
-        ("home with care", HOME_CARE, 9),
-        ("death", DIED, 2),
+    for where, code, ages, published in (
+        ("home", HOME, (20, 111), 74),
+        ("home with care", HOME_CARE, (45, 55), 8),
+        ("home with care", HOME_CARE, (55, 65), 12),
+        ("home with care", HOME_CARE, (65, 75), 15),
+        ("a facility", OTHER_FACILITY, (45, 55), 7),
+        ("a facility", OTHER_FACILITY, (55, 65), 11),
+        ("a facility", OTHER_FACILITY, (65, 75), 18),
     ):
-        share = 100 * float((admissions["disposition"] == code).mean())
-        yield Figure(
-            name=f"Stay ends with {name}, %", published=published, simulated=share, source="HCUP 2007, all ages"
-        )
+        of = admissions.filter(pl.col("age").is_between(*ages, closed="left"))
+        name = f"Stay ends with {where}, {f'{ages[0]} to {ages[1] - 1}' if ages[1] < 111 else 'all adults'}, %"
+        share = 100 * float((of["disposition"] == code).mean())
+        yield Figure(name=name, published=published, simulated=share, source="HCUP 2007")

@@ -16,6 +16,7 @@ SEXES = {"female": 0, "male": 1}
 _BANDS = [(20 + 10 * i, 30 + 10 * i) for i in range(6)] + [(80, 111)]
 _DAMPING = 0.6
 _SMOOTH = 0.12  # of the way to the neighbouring ages, each round
+_TOO_FEW = 20  # people or events
 _FEW = 12  # events behind a cell: with fewer, the correction is smaller
 
 
@@ -27,6 +28,12 @@ class Cell(Figure):
     sex: str  # female, male or all
     ages: tuple[int, int]
     count: int
+
+    @property
+    def is_by_chance(self) -> bool:
+        """Whether it lies outside by no more than chance, or too few events stand behind it to tell."""
+        few = self.target["how"] in ("share", "rate") and self.count < _TOO_FEW
+        return super().is_by_chance or (few and not self.is_within)
 
 
 def compare(census: Census, world: World) -> list[Cell]:

@@ -42,15 +42,15 @@ class Figure:
         return low - 1e-9 <= self.simulated <= high + 1e-9
 
     @property
-    def is_few(self) -> bool:
-        """Whether it lies outside, but by no more than chance: too few people or events lie behind it."""
+    def is_by_chance(self) -> bool:
+        """Whether it lies outside, but by no more than chance."""
         low, high = self.accepted
         return not self.is_within and low - self.margin <= self.simulated <= high + self.margin
 
     @property
     def verdict(self) -> str:
         """What the table says of it."""
-        return "" if self.is_within else "few" if self.is_few else "**off**"
+        return "" if self.is_within else "chance" if self.is_by_chance else "**off**"
 
 
 F = TypeVar("F", bound=Figure)

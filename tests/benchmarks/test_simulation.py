@@ -4,8 +4,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from benchmarks.simulation.admissions import early_warning_score
-from benchmarks.simulation.calibration import drawn_together, measure, weighted_quantile
+from benchmarks.simulation.admissions import early_warning_score, vital_signs
+from benchmarks.simulation.calibration import Cell, drawn_together, measure, weighted_quantile
 from benchmarks.simulation.census import Census, split
 from benchmarks.simulation.courses import log_ratio
 from benchmarks.simulation.figures import Figure, with_margins
@@ -19,7 +19,7 @@ from features.sources.simulation.world import load_world
     [
         (10.0, 11.9, 0.0, ""),  # 20 % of 10 is 2: from 8 to 12
         (10.0, 12.1, 0.05, "**off**"),  # 0.1 outside, of which chance may explain 0.05
-        (10.0, 12.1, 0.2, "few"),
+        (10.0, 12.1, 0.2, "chance"),
         (0.6, 0.41, 0.0, ""),  # below 1 %: a factor of 1.5, so from 0.4 to 0.9
         (0.6, 0.39, 0.0, "**off**"),
         (0.6, 0.91, float("nan"), "**off**"),  # without a margin, nothing is left to chance
@@ -30,6 +30,13 @@ def test_a_figure_is_within_or_off_or_off_by_chance(
 ) -> None:
     figure = Figure(name="share", published=published, simulated=simulated, margin=margin, is_percent=True)
     assert figure.verdict == verdict
+
+
+def test_a_figure_with_fewer_than_twenty_behind_it_is_left_to_chance() -> None:
+    about = {"name": "share", "published": 10.0, "simulated": 0.0, "margin": 0.0, "sex": "all", "ages": (20, 30)}
+    assert Cell(**about, target={"how": "share"}, count=19).verdict == "chance"
+    assert Cell(**about, target={"how": "share"}, count=20).verdict == "**off**"
+    assert Cell(**about, target={"how": "mean"}, count=19).verdict == "**off**"
 
 
 def test_the_margin_is_that_of_the_mean_of_ten_parts() -> None:
@@ -53,6 +60,22 @@ def test_the_early_warning_score_is_that_of_the_chart() -> None:
     )
     # All well; 2+2+1+2+1; 3+3+1+3+2; and, rounded to 21, 95, 36.0, 220 and 90, 2+1+1+3+0.
     assert early_warning_score(vitals).to_list() == [0, 8, 12, 7]
+
+
+def test_vital_signs_are_told_by_their_codes() -> None:
+    world = load_world()
+    names = [name for name in world.results for _ in world.raw["measurements"][name]["codes"]]
+    nan = float("nan")
+    rows = {
+        "encounter": [7, 7, 8],
+        "time": [10, 10, 20],
+        "code": [names.index("heart_rate"), names.index("sbp"), names.index("creatinine")],
+        "value": [81.0, nan, 1.1],
+        "systolic": [nan, 132.0, nan],
+        "diastolic": [nan, 74.0, nan],
+    }
+    told = vital_signs(world, pl.DataFrame(rows)).select("encounter", "of", "value").rows()
+    assert told == [(7, "heart_rate", 81), (7, "sbp", 132), (7, "dbp", 74)]  # creatinine is none
 
 
 def test_the_log_ratio_is_that_of_the_odds() -> None:
