@@ -34,8 +34,9 @@ def write_document(
     parts = [
         _BEGIN,
         f"\nMeasured on {people:,} simulated people by `python -m benchmarks.simulation --docs`. Of {len(hard)} "
-        f"verified figures {near} lie within the accepted deviation (20 % unless stated). Another {chance} lie outside "
-        "by no more than chance, or have fewer than 20 people or events behind them: they are marked chance. The "
+        f"verified figures {near} lie within the accepted deviation (20 %, or what stands with the figure in "
+        f"`benchmarks/simulation/`). Another {chance} lie outside by no more than chance, or have fewer than 20 people "
+        "or events behind them: they are marked chance. The "
         f"other {len(hard) - near - chance} are marked **off**. ±: half the 95 % interval of the simulated figure, by "
         "chance alone. Tags: v read in the source, c computed from public NHANES records, v2 read in a page that "
         "quotes it, m from memory (these only warn).\n",
