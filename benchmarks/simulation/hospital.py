@@ -58,7 +58,7 @@ def _death_within_a_year(census: Census) -> Iterator[Figure]:
         ("a stay for heart failure, 65 and over", (kind == "heart_failure") & is_old, 35.8, "Medicare 2008-10"),
         ("a stay for infarction, 65 and over", (kind == "infarction") & is_old, 25.1, "Medicare 2008-10"),
         ("a stay for pneumonia, 65 and over", (kind == "pneumonia") & is_old, 31.1, "Medicare 2008-10"),
-        ("a stay for pneumonia, all adults", kind == "pneumonia", 26.0, "Louisville, 30.6 less in hospital"),
+        ("a stay for pneumonia, all adults", kind == "pneumonia", 25.8, "Louisville, 30.6 less in hospital"),
         ("a stay for hip fracture, 65 and over", (kind == "hip_fracture") & is_old, 23.7, "Olmsted"),
         ("any medical stay, 65 and over", ~kind.str.contains("surgery") & is_old, 13.3, "Medicare"),
     ):
