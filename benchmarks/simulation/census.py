@@ -1,7 +1,7 @@
 """Counting the simulated population: surveys of everybody each year, and all events with the person-years behind."""
 
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from multiprocessing import get_context
 
 import numpy as np
@@ -13,7 +13,7 @@ from features.sources.simulation.lives import live
 from features.sources.simulation.world import World, load_world
 
 FIRST_SURVEY, BETWEEN_SURVEYS = 24, 12  # months; the first years settle
-BANDS = np.array([20, 30, 40, 50, 60, 70, 80])
+_PLACES = 100_000  # a person's number is the block's, times this, and the number within the block
 
 
 @dataclass
@@ -21,7 +21,7 @@ class Census:
     """What was counted.
 
     survey: one row a person and survey. events: one row an event (what, person, month, age, sex). years: person-years
-    by band and sex. stays: one row a stay. people: one row a person, with the first month on record.
+    by block, band and sex. stays: one row a stay. people: one row a person, with the first month on record.
     """
 
     survey: pl.DataFrame
@@ -47,6 +47,17 @@ def take_census(blocks: int, seed: int = 1, processes: int = 2, world: World | N
     return Census(*(pl.concat([part[i] for part in parts], how="vertical_relaxed") for i in range(5)))
 
 
+def split(census: Census, parts: int) -> list[Census]:
+    """The census of so many equal parts of the population, whole blocks in each."""
+    tables = [getattr(census, one.name) for one in fields(census)]
+
+    def only(table: pl.DataFrame, part: int) -> pl.DataFrame:
+        block = pl.col("block") if "block" in table.columns else pl.col("person") // _PLACES
+        return table.filter(block % parts == part)
+
+    return [Census(*(only(table, part) for table in tables)) for part in range(parts)]
+
+
 def _count_block(task: tuple[int, int, World | None]) -> tuple[pl.DataFrame, ...]:
     seed, number, world = task
     world = world or load_world()
@@ -55,15 +66,15 @@ def _count_block(task: tuple[int, int, World | None]) -> tuple[pl.DataFrame, ...
         first_month: dict[int, int] = {}
         had = None
         for month, people, happened, numbers in live(world, seed, number):
-            who = numbers + 100_000 * number
+            who = numbers + _PLACES * number
             first_month.update({int(w): month for w in who if int(w) not in first_month})
             _count_events(block, world, month, people, happened, who, had)
             had = people.has.copy()
             if month >= FIRST_SURVEY and (month - FIRST_SURVEY) % BETWEEN_SURVEYS == 0:
                 block.survey.append(_survey(world, month, people, who, np.random.default_rng([seed, number, 9, month])))
     years = pl.DataFrame(
-        [(band, sex, years) for (band, sex), years in block.years.items()],
-        schema={"band": pl.Int64, "is_male": pl.Int64, "years": pl.Float64},
+        [(number, band, sex, years) for (band, sex), years in block.years.items()],
+        schema={"block": pl.Int64, "band": pl.Int64, "is_male": pl.Int64, "years": pl.Float64},
         orient="row",
     )
     everybody = pl.DataFrame({"person": list(first_month), "first_month": list(first_month.values())})

@@ -177,7 +177,7 @@ class Recorder:
         rng, patient = now.rng, now.who[at]
         frail, age = now.people.level[self._world.states.index("frailty"), at], now.people.age[at]
         u = rng.random(len(at)) - 0.6 * (frail - 0.12) - 0.03 * (age - 60) / 10 - 0.1 * (stays.hours > 120)
-        left = np.select([stays.died, u < 0.10, u < 0.21], [DIED, OTHER_FACILITY, HOME_CARE], HOME)
+        left = np.select([stays.died, u < 0.10, u < 0.015 + 0.0034 * age], [DIED, OTHER_FACILITY, HOME_CARE], HOME)
         condition, main = self._world.condition_of_stay[stays.kind], np.full(len(at), -1)
         of = np.flatnonzero((condition >= 0) & now.happened.is_named[at])
         own = _Occasions(at, patient, self.rows["Encounter"].length + np.arange(len(at)), begin, end)
