@@ -101,7 +101,7 @@ def export(
             _tell_what_is_odd(manifest, fetched, request, tell)
             if is_partial and landed.folders and not can_add:
                 raise SourceError(
-                    f"What was landed before is of another address or other types, and an export with records missing "
+                    "What was landed before is of another address or other types, and an export with records missing "
                     f"does not replace it. Have the server mended, or remove {place} first."
                 )
             is_known = can_add and landed.says(manifest, is_partial)
