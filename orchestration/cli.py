@@ -9,6 +9,7 @@ import errno
 import fcntl
 import os
 import shutil
+import socket
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ from features.home import Home
 _PORT = 3000
 _DEV_STILL_WORKS = "ignore:Function `dev_command`"  # `dg dev`, which it would like better, is for developers of ours
 _NO_LIMIT = 100_000  # characters; a file or a pipe gets whole columns
+_NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
 _FULL_DISK = ("No space left on device", "database or disk is full", "disk I/O error")
 
 
@@ -52,10 +54,10 @@ def _run(options: argparse.Namespace) -> None:
     from orchestration.summary import summarise, summary_lines, write_summary
 
     given = {name: str(getattr(options, name)) for name in OPTIONS if getattr(options, name)}
-    source = source_named(options.source, given)
+    home = Home(options.home)
+    source = source_named(_named_source(options.source, home), given)
     study_file = options.study or (PROJECT_STUDY_FILE if PROJECT_STUDY_FILE.exists() else None)
     settings = load_settings(study_file, options.seed)
-    home = Home(options.home)
     study: StudyChoices = {  # whole paths: Dagster keeps them, and may run this again from another folder
         "home_folder": str(home.path.resolve()),
         "source": source.named,
@@ -71,6 +73,22 @@ def _run(options: argparse.Namespace) -> None:
         scored = run_job("score_day", study, home, day=as_of.isoformat())
         write_summary(home, summarise(home, as_of, judged.seconds | scored.seconds))
     print("\n".join(summary_lines(home, as_of, settings.smallest_cell)))
+
+
+def _named_source(typed: str | None, home: Home) -> str:
+    """What was typed after --from, or the simulated population; never in the place of a hospital's own records."""
+    from features.sources.choice import is_of_ours
+    from orchestration.resources import last_choices
+
+    if typed is not None and not typed.strip():
+        raise SequelaError("--from is empty. Name a source, or leave --from out for the simulated population.")
+    last = str(last_choices(home).get("source", ""))
+    if typed is None and not is_of_ours(last):
+        raise SequelaError(
+            f"{home.path} holds records from {last}. To read them again, give the same --from; to put simulated people "
+            "in their place, `--from simulated`; to keep both, another --home."
+        )
+    return typed or "simulated"
 
 
 def _score(options: argparse.Namespace) -> None:
@@ -101,6 +119,7 @@ def _truth(options: argparse.Namespace) -> None:
 
     home = Home(options.home)
     _require(home, home.tables / "predictions.parquet")
+    _say("Living the visits of simulated people on, a hundred times each: some minutes.")
     with _sole_use(home):
         run_job("truth_job", {"home_folder": str(home.path.resolve())}, home)
     compared = pl.read_parquet(home.tables / "oracle.parquet")
@@ -140,6 +159,12 @@ def _ui(options: argparse.Namespace) -> NoReturn:
 
     home = Home(options.home.resolve())
     _make_home(home)
+    with socket.socket() as asked:
+        asked.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            asked.bind(("127.0.0.1", options.port))
+        except (OSError, OverflowError):
+            raise SequelaError(f"Port {options.port} cannot be had. Choose another: --port (1024 to 65535).") from None
     prepare_dagster_home(home)
     environment = os.environ | {
         "DAGSTER_HOME": str(home.dagster),
@@ -184,7 +209,6 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--from",
         dest="source",
-        default="simulated",
         metavar="SOURCE",
         help="simulated (default), synthea, examples, the https:// address of a FHIR server, or a folder of FHIR R4 "
         "records",
@@ -277,7 +301,7 @@ def _last_day_to_ask_for() -> date:
 
 def _make_home(home: Home) -> None:
     try:
-        home.path.mkdir(parents=True, exist_ok=True)
+        home.path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise SequelaError(f"{home.path} cannot be the home: {error.strerror}. Choose another --home.") from error
 
@@ -293,6 +317,11 @@ def _explain(error: Exception) -> int:
             return _say(
                 "The disk is full or refuses to be written. The last good state stands; make room, run again.", 2
             )
+        if isinstance(cause, OSError) and cause.errno in _NOT_ALLOWED:
+            where = (
+                f" in {Path(str(cause.filename)).parent}" if cause.filename else ""
+            )  # a file's name may be a patient's
+            return _say(f"A file or folder{where} may not be read or written ({cause.strerror}). Change who may.", 2)
     traceback.print_exception(error)
     return _say("That was not expected: please report it with the lines above.", 1)
 

@@ -53,7 +53,7 @@ class Study(dg.ConfigurableResource):
         """Where the records come from."""
         if self.source:
             return source_named(self.source, self.source_options)
-        last = self._last_choices()
+        last = last_choices(self.home)
         named = str(last.get("source") or last.get("source_folder") or "")  # source_folder: written by version 0.1.0
         options = last.get("source_options", {})
         return source_named(named, {**(options if isinstance(options, dict) else {}), **self.source_options})
@@ -66,7 +66,7 @@ class Study(dg.ConfigurableResource):
     @property
     def settings(self) -> StudySettings:
         """The study's settings, with this run's seed when one was given."""
-        last = self._last_choices()
+        last = last_choices(self.home)
         named = self.study_file or str(last.get("study_file", ""))
         path = Path(named) if named else PROJECT_STUDY_FILE
         seed = last.get("seed") if self.seed is None else self.seed
@@ -86,7 +86,7 @@ class Study(dg.ConfigurableResource):
 
     def remember_choices(self) -> None:
         """Write down source, study file and seed, so that a later run, from Dagster's UI or by night, takes them."""
-        named = self.study_file or str(self._last_choices().get("study_file", ""))
+        named = self.study_file or str(last_choices(self.home).get("study_file", ""))
         source = self.chosen_source
         choices: StudyChoices = {
             "source": source.named,
@@ -94,14 +94,18 @@ class Study(dg.ConfigurableResource):
             "study_file": str(Path(named).resolve()) if named else "",
             "seed": self.settings.seed,
         }
-        beside = self._choices_file.with_suffix(".new")
+        file = _choices_file(self.home)
+        beside = file.with_suffix(".new")
         beside.write_text(json.dumps(choices, indent=2) + "\n")
-        beside.replace(self._choices_file)
+        beside.replace(file)
 
-    @property
-    def _choices_file(self) -> Path:
-        return self.home.path / "last_run.json"
 
-    def _last_choices(self) -> StudyChoices:
-        choices: StudyChoices = json.loads(self._choices_file.read_text()) if self._choices_file.exists() else {}
-        return choices
+def last_choices(home: Home) -> StudyChoices:
+    """What the last run in this home was asked to read, and how; empty when there was none."""
+    file = _choices_file(home)
+    choices: StudyChoices = json.loads(file.read_text()) if file.exists() else {}
+    return choices
+
+
+def _choices_file(home: Home) -> Path:
+    return home.path / "last_run.json"

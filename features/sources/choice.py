@@ -47,6 +47,11 @@ class Source:
         return int(given)
 
 
+def is_of_ours(named: str) -> bool:
+    """Whether this names nobody's own records: a word of ours, or nothing."""
+    return _kind_of(named) not in ("folder", "fhir_server")
+
+
 def source_named(named: str, options: Mapping[str, str]) -> Source:
     """Understand what was typed; nothing typed means the simulated population.
 

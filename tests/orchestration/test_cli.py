@@ -1,6 +1,8 @@
 """The sequela command: answers, and one clear message with an exit code when it cannot."""
 
 import errno
+import json
+import socket
 from datetime import date
 
 import pytest
@@ -61,6 +63,8 @@ def test_the_home_may_come_from_the_environment(home, monkeypatch, capsys):
         (["score", "--as-of", "2021-04-01"], "sequela run"),
         (["vault", "file", "file_1"], "sequela run"),
         (["run", "--from", "no-such-folder"], "--from understands"),
+        (["run", "--from", ""], "--from is empty"),
+        (["ui", "--port", "99999"], "Port 99999"),
         (["run", "--seed", "-1"], "seed: Input should be greater than or equal to 0"),
         (["run", "--seed", "9" * 30], "seed: Input should be less than"),
         (["run", "--from", ".", "--patients", "5"], "leave it out"),
@@ -75,6 +79,31 @@ def test_what_a_person_can_put_right_ends_in_one_message(arguments, next_step, t
     message = capsys.readouterr().err
     assert next_step in message
     assert "Traceback" not in message
+
+
+def test_a_hospitals_records_are_not_replaced_by_simulated_ones_unless_somebody_says_so(tmp_path, monkeypatch, capsys):
+    class Reached(Exception):
+        pass
+
+    def reach(*_):
+        raise Reached
+
+    monkeypatch.setattr(cli, "_sole_use", reach)
+    run = ["run", "--home", str(tmp_path)]
+    for last, asked_again in ((None, False), ("examples", False), ("/data/ours", True), ("https://ehr.org/fhir", True)):
+        if last:
+            (tmp_path / "last_run.json").write_text(json.dumps({"source": last}))
+        assert main(run) == (2 if asked_again else 1)
+        assert (f"holds records from {last}" in capsys.readouterr().err) == asked_again
+        assert main([*run, "--from", "simulated"]) == 1  # goes on
+
+
+def test_a_taken_port_is_refused(tmp_path, capsys):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        assert main(["ui", "--port", str(taken.getsockname()[1]), "--home", str(tmp_path / "home")]) == 2
+    assert "Choose another: --port" in capsys.readouterr().err
 
 
 def test_a_wrong_question_is_explained(home, capsys):
@@ -111,6 +140,8 @@ def test_a_message_names_commands_as_they_can_be_typed(tmp_path, monkeypatch, ca
         (OSError(errno.ENOSPC, "No space left on device"), 2, "disk is full or"),
         (RuntimeError("IO Error: Could not write file: No space left on device"), 2, "disk is full or"),
         (RuntimeError("(sqlite3.OperationalError) database or disk is full"), 2, "disk is full or"),
+        (PermissionError(errno.EACCES, "Permission denied", "/data/Doe_Jane.json"), 2, "in /data may not be read"),
+        (OSError(errno.EROFS, "Read-only file system"), 2, "Change who may"),
         (KeyboardInterrupt(), 130, "Interrupted"),
         (ZeroDivisionError("division by zero"), 1, "Traceback"),
     ],

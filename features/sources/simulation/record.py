@@ -140,6 +140,10 @@ class Recorder:
         brings_stay, has_code = (np.array([key in one for one in conditions]) for key in ("stay", "code"))
         self._is_found = has_code & ~brings_stay  # the others are written with the stay that they bring
         self._is_history = has_code & ~(brings_stay & world.passes)
+        may_end = world.passes | np.isin(world.conditions, [one.get("clears") for one in conditions])
+        self._may_end = (self._is_found & may_end)[:, None]
+        self._is_over, self._entry = np.zeros((2, len(conditions), BLOCK), np.int64)  # of the latest entry: its row
+        self.over: list[tuple[Ints, Ints]] = []  # rows of conditions, and the minute at which they are written off
         self._acute_minutes = np.where(np.isin(world.conditions, acute["conditions"]), acute["days"] * DAY_MINUTES, 0)
         spellings = [len(world.raw["measurements"][name]["codes"]) for name in world.results]
         self._first_code = dict(zip(world.results, np.cumsum([0, *spellings[:-1]]), strict=True))
@@ -214,6 +218,14 @@ class Recorder:
         condition, at = np.nonzero(was_known)
         days = 365.25 * now.rng.uniform(0.5, 10, len(at))
         self._diagnose(new.only(at), condition, new.end[at] - (days * DAY_MINUTES).astype(np.int64))
+        # What has passed is written off, and entered anew when it is back.
+        has, was_over = now.people.has[:, seen.at], self._is_over[:, seen.patient] == 1
+        known = now.people.known[:, seen.at] & ~now.happened.found[:, seen.at] & self._may_end
+        condition, at = np.nonzero(known & (has == was_over))
+        is_back, patient = has[condition, at], seen.patient[at]
+        self.over.append((self._entry[condition, patient][~is_back], seen.end[at[~is_back]]))
+        self._is_over[condition, patient] = ~is_back
+        self._diagnose(seen.only(at[is_back]), condition[is_back], seen.end[at[is_back]])
         is_due = now.month - self._prescribed[:, seen.patient] >= _LASTS_MONTHS
         drug, at = np.nonzero((now.people.on[:, seen.at] & is_due) | now.happened.started[:, seen.at])
         of = seen.only(at)
@@ -224,10 +236,12 @@ class Recorder:
 
     def _diagnose(self, of: _Occasions, condition: Ints, onset: Ints, category: int = 0) -> Ints:
         is_icd = self._world.of_sites("icd")[self.people["site"][of.patient]]
-        over = np.where(category * self._acute_minutes[condition] > 0, onset + self._acute_minutes[condition], NEVER)
+        over = np.where(self._acute_minutes[condition] > 0, onset + self._acute_minutes[condition], NEVER)
         code = condition + is_icd * len(self._world.conditions)
         about = {"encounter": of.encounter, "code": code, "onset": onset, "recorded": of.end, "abatement": over}
-        return self.rows["Condition"].add(of.patient, category=category, **about)
+        rows = self.rows["Condition"].add(of.patient, category=category, **about)
+        self._entry[condition, of.patient] = rows
+        return rows
 
     def _order(self, now: _Now, number: int, of: _Occasions) -> None:
         order, people = self._world.raw["orders"][self._world.orders[number]], now.people

@@ -10,6 +10,7 @@ from features.sources.simulation.stays import StayPaths
 from features.sources.simulation.world import Floats, Ints, World
 
 Values = dict[str, Floats]
+_LOWEST_CREATININE = 0.35  # mg/dL
 
 # From the measured level and what else is true of the same people: age, is_male, height (cm), a state, a condition.
 FORMULAS: dict[str | None, Callable[[Floats, Callable[[str], npt.NDArray]], Floats]] = {
@@ -18,6 +19,7 @@ FORMULAS: dict[str | None, Callable[[Floats, Callable[[str], npt.NDArray]], Floa
     "weight": lambda level, of: level * (of("height") / 100) ** 2,
     "glucose": lambda level, of: np.maximum(28.7 * level - 46.7, 45),  # the average that an HbA1c stands for (ADAG)
     "creatinine": lambda level, of: creatinine_of(level, of("age"), of("is_male")),
+    "egfr": lambda level, of: np.minimum(level, highest_egfr(of("age"), of("is_male"))),
     "total_cholesterol": lambda level, of: level + of("hdl") + np.exp(of("lntg")) / 5,  # Friedewald
     "nt_probnp": lambda level, of: np.exp(
         4.2 + 0.035 * (of("age") - 50) + 0.05 * np.maximum(60 - level, 0) + 1.3 * of("heart_failure")
@@ -46,11 +48,25 @@ def result_of(world: World, name: str, people: People, at: Ints, error: Floats, 
 
 
 def creatinine_of(egfr: npt.ArrayLike, age: npt.ArrayLike, is_male: npt.ArrayLike) -> Floats:
-    """Creatinine (mg/dL) of an eGFR (mL/min/1.73 m2); Inker, N Engl J Med 2021;385:1737-49, solved for creatinine."""
+    """Creatinine (mg/dL) of an eGFR (mL/min/1.73 m2); Inker, N Engl J Med 2021;385:1737-49, solved for creatinine.
+
+    Not below 0.35 mg/dL, where the formula would turn a little error of the eGFR into none left.
+    """
     is_man = np.asarray(is_male) == 1
     kappa, alpha = np.where(is_man, 0.9, 0.7), np.where(is_man, -0.302, -0.241)
-    ratio = np.maximum(egfr, 2) / (142 * 0.9938 ** np.asarray(age) * np.where(is_man, 1.0, 1.012))
-    return kappa * np.where(ratio < 1, ratio ** (-1 / 1.2), ratio ** (1 / alpha))
+    ratio = np.maximum(egfr, 2) / _egfr_at_kappa(age, is_man)
+    return np.maximum(kappa * np.where(ratio < 1, ratio ** (-1 / 1.2), ratio ** (1 / alpha)), _LOWEST_CREATININE)
+
+
+def highest_egfr(age: npt.ArrayLike, is_male: npt.ArrayLike) -> Floats:
+    """The eGFR of the lowest creatinine: no formula on a creatinine gives more."""
+    is_man = np.asarray(is_male) == 1
+    kappa, alpha = np.where(is_man, 0.9, 0.7), np.where(is_man, -0.302, -0.241)
+    return _egfr_at_kappa(age, is_man) * (_LOWEST_CREATININE / kappa) ** alpha
+
+
+def _egfr_at_kappa(age: npt.ArrayLike, is_man: npt.NDArray) -> Floats:
+    return 142 * 0.9938 ** np.asarray(age) * np.where(is_man, 1.0, 1.012)
 
 
 def rounds(

@@ -46,6 +46,8 @@ def write_block(world: World, recorder: Recorder, seed: int, block: int, wanted:
     uuids = [patient_id(seed, block, number)[:24] for number in range(wanted)]  # what all ids of a person begin with
     begin = np.datetime64(world.begin, "D")
     whole = {"Patient": recorder.people} | {kind: rows.done() for kind, rows in recorder.rows.items()}
+    for rows, minute in recorder.over:
+        whole["Condition"]["abatement"][rows] = minute
     codes, texts = _codes(world), dict[str, Texts]()
     tables, ids = {}, {"Practitioner": _objects(codes["Practitioner"]["id"])}
     for kind, table in whole.items():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from features.sources.simulation.bodies import People, is_reached, measured_level, set_covariates, set_levels
-from features.sources.simulation.results import creatinine_of, result_of
+from features.sources.simulation.results import creatinine_of, highest_egfr, result_of
 from features.sources.simulation.world import RATE_AGES, STATE_AGES, World, chance, compile_world
 from tests.features.sources.simulation.conftest import copied
 
@@ -127,3 +127,10 @@ def test_points_of_a_questionnaire_stay_on_its_scale(world: World, crowd: People
     at, error = np.arange(len(crowd)), np.full((len(world.states), len(crowd)), 5.0)
     assert result_of(world, "mmse", crowd, at, error).max() == 30
     assert result_of(world, "phq9", crowd, at, -error).min() == 0
+
+
+def test_no_creatinine_is_lower_than_a_living_body_has() -> None:
+    # A woman of 60 with 0.35 mg/dL: 142 x 0.5^-0.241 x 0.9938^60 x 1.012 = 142 x 1.1818 x 0.6886 x 1.012 = 116.9
+    assert highest_egfr(60, 0) == pytest.approx(116.9, abs=0.1)
+    assert creatinine_of(150, 60, 0) == 0.35
+    assert creatinine_of(highest_egfr(35, 1), 35, 1) == pytest.approx(0.35)

@@ -1,6 +1,6 @@
 """A record is in order, and it is not the truth."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from datetime import datetime, timedelta
 from itertools import pairwise
 
@@ -214,7 +214,8 @@ def test_who_arrives_brings_a_history_once(resources: dict[str, list[Json]], vis
     for one in resources["Condition"]:
         if one["category"][0]["coding"][0]["code"] == "problem-list-item":
             problems[one["subject"]["reference"], one["code"]["text"]].append(one)
-    assert all(len(of) == 1 for of in problems.values())
+    # Entered again is only what had been written off.
+    assert all("abatementDateTime" in one for of in problems.values() for one in of[:-1])
     old = [of[0] for of in problems.values() if of[0]["onsetDateTime"] < of[0]["recordedDate"]]
     assert len(old) > 100
     first = defaultdict(lambda: "9999")
@@ -227,17 +228,30 @@ def test_who_arrives_brings_a_history_once(resources: dict[str, list[Json]], vis
         assert 0.49 < years < 10.01
 
 
-def test_acute_illness_is_written_off_and_chronic_is_not(resources: dict[str, list[Json]], died: Moments) -> None:
+def test_acute_illness_is_written_off_what_passed_at_a_visit_and_chronic_illness_never(
+    resources: dict[str, list[Json]], visits: dict[str, Json]
+) -> None:
+    acute, passing = (
+        ("neumonia", "epsis", "racture", "xacerbation"),
+        ("epress", "besity", "igarette", "okes", "redia", "lcer"),
+    )
+    passed = Counter[bool]()
     for one in resources["Condition"]:
-        if "abatementDateTime" in one:
-            assert (
-                "Pneumonia" in one["code"]["text"]
-                or "epsis" in one["code"]["text"]
-                or "racture" in one["code"]["text"]
-                or "xacerbation" in one["code"]["text"]
-            )
-            assert moment(one["abatementDateTime"]) - moment(one["onsetDateTime"]) == timedelta(days=60)
-    assert any("abatementDateTime" in one for one in resources["Condition"])
+        name = one["code"]["text"]
+        if any(word in name for word in acute):
+            if "abatementDateTime" in one:
+                assert moment(one["abatementDateTime"]) - moment(one["onsetDateTime"]) == timedelta(days=60)
+        elif any(word in name for word in passing):
+            passed["abatementDateTime" in one] += 1
+        else:
+            assert "abatementDateTime" not in one, name
+    assert min(passed.values()) > 50
+    depressed = {
+        one["subject"]["reference"]
+        for one in resources["Condition"]
+        if "epress" in one["code"]["text"] and "abatementDateTime" not in one
+    }
+    assert 0.03 < len(depressed) / len(resources["Patient"]) < 0.20  # PHQ-9 of 10 or more: 8 % at a time
 
 
 def test_prescriptions_are_active_for_ten_months(world: World, resources: dict[str, list[Json]]) -> None:

@@ -86,7 +86,7 @@ def test_futures_from_the_middle_of_a_stay_are_what_follows(stays: StayPaths, af
         sd = np.sqrt((foreseen * (1 - foreseen)).sum())
         assert abs(came.sum() - foreseen.sum()) < 4 * sd + 1e-6
         if sd > 3:  # they differ between people
-            assert foreseen[came].mean() > foreseen[~came].mean() + 0.02
+            assert foreseen[came].mean() > 1.05 * foreseen[~came].mean()
 
 
 def test_a_future_is_known_from_what_came_before_alone(stays: StayPaths) -> None:
