@@ -235,7 +235,7 @@ def _parser() -> argparse.ArgumentParser:
     truth.set_defaults(command=_truth)
 
     sql = commands.add_parser("sql", parents=[shared], help="ask the warehouse a question")
-    sql.add_argument("question", help='for example "SHOW TABLES" or "FROM evaluations"')
+    sql.add_argument("question", help='for example "SHOW TABLES" or "FROM codes"')
     sql.add_argument("--rows", type=_positive, default=40, help="rows to show at most (default: 40)")
     sql.set_defaults(command=_sql)
 
