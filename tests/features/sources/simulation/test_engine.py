@@ -1,13 +1,15 @@
 """One step of everybody's life does what the tables say."""
 
+import msgspec
 import numpy as np
 import pytest
 
 from features.sources.simulation.bodies import People, set_covariates
 from features.sources.simulation.engine import Month, step
 from features.sources.simulation.lives import MONTH_YEARS
+from features.sources.simulation.simulate import simulate_block
 from features.sources.simulation.world import World, compile_world
-from tests.features.sources.simulation.conftest import copied, quiet
+from tests.features.sources.simulation.conftest import SEED, copied, quiet
 
 GOUT = {
     "female": [20.0] * 8,
@@ -221,6 +223,14 @@ def test_a_disease_is_added_by_adding_rows(world: World, crowd: People) -> None:
     assert (has & known).any()
     assert (has & ~known).any()
     assert (~has & known).any()
+
+
+def test_a_disease_that_was_added_stands_in_the_records(world: World) -> None:
+    raw, found = dict(world.raw), {"visit": {"chance": 0.5}}
+    raw["conditions"] = raw["conditions"] | {"gout": GOUT | {"ratios": {}, "found": found}}
+    texts = simulate_block(compile_world(raw), SEED, 0, wanted=100)
+    names = [msgspec.json.decode(line)["code"]["text"] for _, line in texts["Condition"]]
+    assert names.count("Gout (disorder)") > 0 < names.count("Gout, unspecified")  # by the site's own coding
 
 
 def test_a_name_that_no_table_defines_is_named(world: World) -> None:
