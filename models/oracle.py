@@ -7,14 +7,14 @@ from features.tables import Oracle, checked, empty
 from models.discrimination import auroc, draw_resamples, interval, resampled_auroc
 
 _KEYS = ["task", "horizon_days"]
-_FEWEST_EVENTS = 5
+_FEWEST_EVENTS = 10
 
 
 def compare_with_oracle(predictions: pl.DataFrame, true_risks: pl.DataFrame, resamples: int, seed: int) -> pl.DataFrame:
     """Each model's AUROC beside that of the true risk, on the held-out rows whose truth was simulated.
 
     Reads:    `predictions`: features.tables.Predictions. `true_risks`: TrueRisks, of which only "as usual" counts.
-    Returns:  Oracle; no row for a task and horizon with fewer than five rows of either outcome.
+    Returns:  Oracle; no row for a task and horizon with fewer than ten rows of either outcome.
     """
     usual = true_risks.filter(pl.col("treatment") == "as usual").select(
         "subject_id", "prediction_time", *_KEYS, truth="risk"
