@@ -21,7 +21,7 @@ from features.sources.simulation.stay_truth import risks_of_stays
 from features.sources.simulation.truth import risks_of_block
 from features.sources.simulation.world import Bools, Floats, load_world
 
-FEWEST = 20  # outcomes, and people without, for an AUROC
+_FEWEST = 20  # outcomes, and people without, for an AUROC
 _RESAMPLES = 500
 _SOON_DAYS, _LONGEST_DAYS = 730, 3650
 _MORE = 4  # times as many people are asked what comes soon: it is rarer, and futures cost by the month
@@ -57,7 +57,8 @@ def oracle_table(risks: pl.DataFrame, seed: int = 0) -> pl.DataFrame:
     for (task, days), of in risks.sort("horizon_days").group_by("task", "horizon_days", maintain_order=True):
         outcome, risk = of["drawn"].to_numpy(), of["risk"].to_numpy()
         row = {"task": task, "horizon_days": days, "rows": of.height, "events": int(outcome.sum())}
-        if min(outcome.sum(), (~outcome).sum()) >= FEWEST:
+        row |= dict.fromkeys(("oracle_auroc", "low", "high", "age_sex_auroc", "standard_error"))
+        if min(outcome.sum(), (~outcome).sum()) >= _FEWEST:
             low, high = _interval(outcome, risk, of.select("block", "person"), np.random.default_rng(seed))
             known = of.select("age", "is_male").to_numpy().astype(float)
             model = make_pipeline(SplineTransformer(n_knots=5), LogisticRegression(max_iter=2_000))
@@ -69,8 +70,7 @@ def oracle_table(risks: pl.DataFrame, seed: int = 0) -> pl.DataFrame:
             }
         rows.append(row)
     order = list(dict.fromkeys(risks["task"]))
-    table = pl.DataFrame(rows).sort(pl.col("task").replace_strict(order, range(len(order))), "horizon_days")
-    return table.select(*rows[0], "oracle_auroc", "low", "high", "age_sex_auroc", "standard_error")
+    return pl.DataFrame(rows).sort(pl.col("task").replace_strict(order, range(len(order))), "horizon_days")
 
 
 def _interval(outcome: Bools, risk: Floats, people: pl.DataFrame, rng: np.random.Generator) -> tuple[float, float]:

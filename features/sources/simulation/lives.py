@@ -16,20 +16,15 @@ BLOCK = 512
 MONTH_YEARS = 1 / 12
 
 
-def months_recorded(world: World) -> int:
-    """How many months the records cover."""
-    return (world.end.year - world.begin.year) * 12 + world.end.month - world.begin.month + 1
-
-
 def live(world: World, seed: int, block: int) -> Iterator[tuple[int, People, Month, Ints]]:
     """Month, the people there at its end, what happened to them, and their numbers within the block.
 
     The People object is the living one: copy what should be kept. A person is there from the month of arrival on.
     """
-    months, number = months_recorded(world), np.array([], np.int64)
-    arrivals = draw_arrivals(world, np.random.default_rng([seed, block, 0]), BLOCK, months)
+    number = np.array([], np.int64)
+    arrivals = draw_arrivals(world, np.random.default_rng([seed, block, 0]), BLOCK, world.months)
     people = arrivals.people.take(number)
-    for month in range(months):
+    for month in range(world.months):
         joining = np.flatnonzero(arrivals.month == month)
         if len(joining):
             people, number = people.and_also(arrivals.people.take(joining)), np.concatenate([number, joining])

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from features.sources.simulation.engine import stays_and_returns, step
-from features.sources.simulation.lives import BLOCK, MONTH_YEARS, live, months_recorded
+from features.sources.simulation.lives import BLOCK, MONTH_YEARS, live
 from features.sources.simulation.record import DAY_MINUTES, HAPPENINGS, MONTH_MINUTES, Recorder, times_of_stays
 from features.sources.simulation.stays import BOOKED_DAYS, LONGEST_HOURS, RETURN_DAYS, futures_of_stays
 from features.sources.simulation.truth import AS_USUAL, FIRST_MONTH, LAST_MONTHS, Moments, risk_rows
@@ -32,8 +32,9 @@ def risks_of_stays(world: World, seed: int, block: int, wanted: int = BLOCK, cop
     recorder, parts, about = Recorder(world, seed, block), [], {"block": block, "treatment": AS_USUAL}
     for month, people, happened, who in live(world, seed, block):
         recorder.write(month, people, happened, who)
-        is_asked = FIRST_MONTH <= month < months_recorded(world) - LAST_MONTHS
-        for turn, (at, stays, begin, end) in enumerate(recorder.stays if is_asked else []):
+        if not FIRST_MONTH <= month < world.months - LAST_MONTHS:
+            continue
+        for turn, (at, stays, begin, end) in enumerate(recorder.stays):
             there = np.flatnonzero((stays.hours >= ASKED_HOURS) & (who[at] < wanted))
             chances, luck = np.zeros((2, len(there), copies + 1)), np.zeros(len(there))
             for row, one in enumerate(there.tolist()):  # each stay has luck of its own
@@ -52,8 +53,9 @@ def risks_of_stays(world: World, seed: int, block: int, wanted: int = BLOCK, cop
                 comes = _comes_later(world, discharge, stays.kind[home], month_start, copies + 1, rng)
                 own = stays.chance_of_return[home, None]
                 chances, luck = own + (1 - own) * comes, rng.random(len(home))
-                asked = {"task": "readmission", "horizon_days": HORIZON_DAYS["readmission"]}
-                parts.append(risk_rows(discharge, chances, about | asked, luck))
+                parts.append(
+                    risk_rows(discharge, chances, about | {"task": "readmission", "horizon_days": RETURN_DAYS}, luck)
+                )
     return pl.concat(parts).filter(pl.col("person") < wanted)
 
 
@@ -68,11 +70,8 @@ def _comes_later(
     crowd.alive[:] = crowd.here[:] = True  # whatever the return brought that came in the very life
     kind, start, left = (np.repeat(column, copies) for column in (kind, month_start, discharge.minute))
     until, free, comes = left + RETURN_DAYS * DAY_MINUTES, left.copy(), np.zeros(len(crowd), bool)
-    who, seeds = (
-        np.flatnonzero(rng.random(len(crowd)) < world.books_return[kind]),
-        rng.integers(1 << 62, size=len(crowd)),
-    )
-    chain = stays_and_returns(crowd, world, who, kind[who], np.ones(len(who), bool), seeds)
+    is_booked, seeds = rng.random(len(crowd)) < world.books_return[kind], rng.integers(1 << 62, size=len(crowd))
+    chain = stays_and_returns(crowd, world, np.flatnonzero(is_booked), kind[is_booked], is_booked[is_booked], seeds)
     near = left + (DAY_MINUTES * rng.uniform(*BOOKED_DAYS, len(crowd))).astype(np.int64)
     last_month = (until + DAY_MINUTES - start).max() // MONTH_MINUTES
     for month in range(last_month + 1):

@@ -15,7 +15,7 @@ import polars as pl
 
 from features.sources.simulation.bodies import People
 from features.sources.simulation.engine import Month, step
-from features.sources.simulation.lives import BLOCK, MONTH_YEARS, live, months_recorded
+from features.sources.simulation.lives import BLOCK, MONTH_YEARS, live
 from features.sources.simulation.record import Recorder
 from features.sources.simulation.world import Bools, Floats, Ints, World
 
@@ -42,9 +42,9 @@ def sample_moments(world: World, seed: int, block: int, each: int = 1) -> Moment
     Visits within two months after a stay are left out: what such a stay leaves behind by the day is not in the state.
     Raises ValueError when nobody had a visit.
     """
-    rng, months = np.random.default_rng([seed, block, 5]), months_recorded(world)
-    due = np.sort(rng.integers(FIRST_MONTH, months - LAST_MONTHS, (BLOCK, each)), axis=1)
-    due = np.hstack([due, np.full((BLOCK, 1), months)])
+    rng = np.random.default_rng([seed, block, 5])
+    due = np.sort(rng.integers(FIRST_MONTH, world.months - LAST_MONTHS, (BLOCK, each)), axis=1)
+    due = np.hstack([due, np.full((BLOCK, 1), world.months)])
     turn, last_stay = np.zeros(BLOCK, np.int64), np.full(BLOCK, -99)
     recorder = Recorder(world, seed, block)
     taken: list[Moments] = []

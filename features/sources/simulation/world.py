@@ -88,6 +88,7 @@ class World:
         self.raw, self._bodies = raw, list(bodies.values())
         dates = (date.fromisoformat(raw["care"]["population"][key]) for key in ("records_begin", "records_end"))
         self.begin, self.end = dates  # the first and last day of the records
+        self.months = (self.end.year - self.begin.year) * 12 + self.end.month - self.begin.month + 1
         self.states = list(bodies)
         self.conditions = [name for name, one in raw["conditions"].items() if "sets" not in one]
         self.drugs = list(raw["treatments"])

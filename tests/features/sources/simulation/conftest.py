@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from features.sources.simulation.bodies import People
-from features.sources.simulation.lives import live, months_recorded
+from features.sources.simulation.lives import live
 from features.sources.simulation.people import draw_arrivals
 from features.sources.simulation.record import DAY_MINUTES, Recorder, Table
 from features.sources.simulation.world import World, load_world
@@ -44,7 +44,7 @@ def world() -> World:
 @pytest.fixture(scope="session")
 def block(world: World) -> Block:
     recorder, visits = Recorder(world, SEED, 0), {}
-    acute, died, gone = np.zeros((3, 512, months_recorded(world)), bool)
+    acute, died, gone = np.zeros((3, 512, world.months), bool)
     for month, people, happened, who in live(world, SEED, 0):
         recorder.write(month, people, happened, who)
         acute[who, month] = (happened.stay >= 0) | happened.emergency
