@@ -24,16 +24,17 @@ from features.sources.simulation.world import Bools, Floats, load_world
 _FEWEST = 20  # outcomes, and people without, for an AUROC
 _RESAMPLES = 500
 _SOON_DAYS, _LONGEST_DAYS = 730, 3650
-_MORE = 4  # times as many people are asked what comes soon: it is rarer, and futures cost by the month
+# What comes soon is rarer and its futures cost less: it is asked of so many times the people, with more futures of each.
+_MORE_PEOPLE, _MORE_COPIES = 4, 2
 
 
-def true_risks(people: int, seed: int, copies: int = 100, processes: int = 2) -> pl.DataFrame:
+def true_risks(people: int, seed: int, copies: int = 200, processes: int = 2) -> pl.DataFrame:
     """Rows of features.sources.simulation.truth: of one visit of each of `people`; of up to two years for more of them.
 
     And of stay_truth: of every stay of all of them.
     """
-    soon, later = (-(-wanted // BLOCK) for wanted in (_MORE * people, people))
-    tasks = [(seed, block, copies, _SOON_DAYS) for block in range(soon)]
+    soon, later = (-(-wanted // BLOCK) for wanted in (_MORE_PEOPLE * people, people))
+    tasks = [(seed, block, _MORE_COPIES * copies, _SOON_DAYS) for block in range(soon)]
     tasks += [(seed, block, copies, _LONGEST_DAYS) for block in range(later)]
     with ProcessPoolExecutor(processes, mp_context=get_context("forkserver")) as pool:
         return pl.concat(pool.map(_of_block, tasks))
@@ -45,7 +46,7 @@ def _of_block(task: tuple[int, int, int, int]) -> pl.DataFrame:
         risks = risks_of_block(load_world(), seed, block, copies=copies, longest_days=days)
         if days > _SOON_DAYS:
             return risks.filter(pl.col("horizon_days") > _SOON_DAYS)
-        return pl.concat([risks, risks_of_stays(load_world(), seed, block, copies=copies)])
+        return pl.concat([risks, risks_of_stays(load_world(), seed, block)])
 
 
 def oracle_table(risks: pl.DataFrame, seed: int = 0) -> pl.DataFrame:
