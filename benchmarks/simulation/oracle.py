@@ -24,7 +24,7 @@ from features.sources.simulation.world import Bools, Floats, load_world
 _FEWEST = 20  # outcomes, and people without, for an AUROC
 _RESAMPLES = 500
 _SOON_DAYS, _LONGEST_DAYS = 730, 3650
-# What comes soon is rarer and its futures cost less: it is asked of so many times the people, with more futures of each.
+# What comes soon is rarer and its futures cost less: so many times the people are asked, with more futures of each.
 _MORE_PEOPLE, _MORE_COPIES = 4, 2
 
 
