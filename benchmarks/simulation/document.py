@@ -63,11 +63,11 @@ def write_document(
 def _foreseen(oracle: pl.DataFrame) -> list[str]:
     return [
         f"{_FORESEEN}\n",
-        "AUROC of the true risk (100 futures of one visit of each person, and of every hospital stay; interval by "
-        "bootstrap of people), and of age and sex alone, cross-validated, on the same rows. Horizons up to two years "
-        "are asked of four times as many people. Death in hospital and a long stay are asked 24 hours after admission "
-        "of who is still there, readmission at discharge. The true risk is itself estimated, so at few outcomes its "
-        "AUROC is a little too low.\n",
+        "AUROC of the true risk, of one visit of each person or of every hospital stay (interval by bootstrap of "
+        "people), and of age and sex alone, cross-validated, on the same rows. Horizons up to two years are asked of "
+        "four times as many people. Death in hospital and a long stay are asked 24 hours after admission of who is "
+        "still there, readmission at discharge. The true risk is itself estimated, at visits from 400 futures, or 200 "
+        "beyond two years, so where outcomes are rare its AUROC is somewhat too low.\n",
         *_table(
             ("task", "horizon, days", "rows", "outcomes", "true risk", "95 %", "age and sex"),
             [

@@ -21,19 +21,20 @@ from features.sources.simulation.stay_truth import risks_of_stays
 from features.sources.simulation.truth import risks_of_block
 from features.sources.simulation.world import Bools, Floats, load_world
 
-FEWEST = 20  # outcomes, and people without, for an AUROC
+_FEWEST = 20  # outcomes, and people without, for an AUROC
 _RESAMPLES = 500
 _SOON_DAYS, _LONGEST_DAYS = 730, 3650
-_MORE = 4  # times as many people are asked what comes soon: it is rarer, and futures cost by the month
+# What comes soon is rarer and its futures cost less: so many times the people are asked, with more futures of each.
+_MORE_PEOPLE, _MORE_COPIES = 4, 2
 
 
-def true_risks(people: int, seed: int, copies: int = 100, processes: int = 2) -> pl.DataFrame:
+def true_risks(people: int, seed: int, copies: int = 200, processes: int = 2) -> pl.DataFrame:
     """Rows of features.sources.simulation.truth: of one visit of each of `people`; of up to two years for more of them.
 
     And of stay_truth: of every stay of all of them.
     """
-    soon, later = (-(-wanted // BLOCK) for wanted in (_MORE * people, people))
-    tasks = [(seed, block, copies, _SOON_DAYS) for block in range(soon)]
+    soon, later = (-(-wanted // BLOCK) for wanted in (_MORE_PEOPLE * people, people))
+    tasks = [(seed, block, _MORE_COPIES * copies, _SOON_DAYS) for block in range(soon)]
     tasks += [(seed, block, copies, _LONGEST_DAYS) for block in range(later)]
     with ProcessPoolExecutor(processes, mp_context=get_context("forkserver")) as pool:
         return pl.concat(pool.map(_of_block, tasks))
@@ -45,7 +46,7 @@ def _of_block(task: tuple[int, int, int, int]) -> pl.DataFrame:
         risks = risks_of_block(load_world(), seed, block, copies=copies, longest_days=days)
         if days > _SOON_DAYS:
             return risks.filter(pl.col("horizon_days") > _SOON_DAYS)
-        return pl.concat([risks, risks_of_stays(load_world(), seed, block, copies=copies)])
+        return pl.concat([risks, risks_of_stays(load_world(), seed, block)])
 
 
 def oracle_table(risks: pl.DataFrame, seed: int = 0) -> pl.DataFrame:
@@ -57,7 +58,8 @@ def oracle_table(risks: pl.DataFrame, seed: int = 0) -> pl.DataFrame:
     for (task, days), of in risks.sort("horizon_days").group_by("task", "horizon_days", maintain_order=True):
         outcome, risk = of["drawn"].to_numpy(), of["risk"].to_numpy()
         row = {"task": task, "horizon_days": days, "rows": of.height, "events": int(outcome.sum())}
-        if min(outcome.sum(), (~outcome).sum()) >= FEWEST:
+        row |= dict.fromkeys(("oracle_auroc", "low", "high", "age_sex_auroc", "standard_error"))
+        if min(outcome.sum(), (~outcome).sum()) >= _FEWEST:
             low, high = _interval(outcome, risk, of.select("block", "person"), np.random.default_rng(seed))
             known = of.select("age", "is_male").to_numpy().astype(float)
             model = make_pipeline(SplineTransformer(n_knots=5), LogisticRegression(max_iter=2_000))
@@ -69,8 +71,7 @@ def oracle_table(risks: pl.DataFrame, seed: int = 0) -> pl.DataFrame:
             }
         rows.append(row)
     order = list(dict.fromkeys(risks["task"]))
-    table = pl.DataFrame(rows).sort(pl.col("task").replace_strict(order, range(len(order))), "horizon_days")
-    return table.select(*rows[0], "oracle_auroc", "low", "high", "age_sex_auroc", "standard_error")
+    return pl.DataFrame(rows).sort(pl.col("task").replace_strict(order, range(len(order))), "horizon_days")
 
 
 def _interval(outcome: Bools, risk: Floats, people: pl.DataFrame, rng: np.random.Generator) -> tuple[float, float]:
