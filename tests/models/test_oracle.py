@@ -56,7 +56,7 @@ def test_share_of_the_oracle_by_hand():
 
 
 def test_only_held_out_rows_as_usual_count():
-    assert compare_with_oracle(_predictions([0.0] * 24, split="tuning"), _true_risks(), 50, 1).is_empty()
+    assert compare_with_oracle(_predictions([0.0] * 12, split="tuning"), _true_risks(), 50, 1).is_empty()
     assert compare_with_oracle(_predictions([0.0] * 12), _true_risks("with statin"), 50, 1).is_empty()
 
 
