@@ -3,8 +3,7 @@
 A record's own length tells who died: Synthea, for one, exports the ten years before death or export. So the period
 is decided from the calendar of the whole source, before the dates were shifted, and is alike for everybody:
 
-- A person is observed until they die or move away (MOVED_AWAY, unless a later visit shows that they still come), else
-  until the source ends.
+- A person is observed until they die or move away, else until the source ends.
 - Everybody's source ends on one day, `data_end`: the study's; else the last whole day that the source says it covers,
   if visits go on until then; else the last day on which an encounter starts.
 - `window`: everybody is observed from one calendar day on (or from birth): the first day of dense recording among
@@ -20,11 +19,10 @@ from datetime import date, datetime, time, timedelta
 import polars as pl
 
 from features.errors import SequelaError
-from features.meds_codes import BIRTH, DEATH, MOVED
+from features.meds_codes import BIRTH, DEATH, ENCOUNTER_START, MOVED
 from features.settings import StudySettings
 from features.tables import ObservationPeriods, checked
 
-_ENCOUNTER_START = r"^ENCOUNTER//.*//start$"
 _DENSE = r"^(LOINC|CVX|REPORT)//"
 _SHARE_OPENING = 0.01
 _SHARE_ISOLATED = 0.001
@@ -81,13 +79,12 @@ def observation_periods(
 def _people(true_events: pl.LazyFrame, shifts: pl.DataFrame) -> pl.DataFrame:
     """One row per person: shift, and the true times birth, death, moved, first_contact, first_dense, or null."""
     of = {name: pl.col("code") == name for name in (BIRTH, DEATH, MOVED)}
-    is_visit = pl.col("code").str.contains(_ENCOUNTER_START)
+    is_visit = pl.col("code").str.contains(ENCOUNTER_START)
     found = true_events.group_by("subject_id").agg(
         birth=pl.col("time").filter(of[BIRTH]).min(),
         death=pl.col("time").filter(of[DEATH]).min(),
-        left=pl.col("time").filter(of[MOVED]).max(),
+        moved=pl.col("time").filter(of[MOVED]).max(),
         first_encounter=pl.col("time").filter(is_visit).min(),
-        last_encounter=pl.col("time").filter(is_visit).max(),
         first_known=pl.col("known_time").filter(~pl.any_horizontal(*of.values())).min(),
         # Synthea dates a few records before their person's birth; those say nothing about the window.
         first_dense=pl.col("time")
@@ -101,12 +98,7 @@ def _people(true_events: pl.LazyFrame, shifts: pl.DataFrame) -> pl.DataFrame:
         shifts.lazy()
         .select("subject_id", shift=pl.duration(microseconds=pl.col("shift_us")))
         .join(found, on="subject_id", how="left")
-        .with_columns(
-            first_contact=pl.coalesce("first_encounter", "first_known"),
-            moved=pl.when((pl.col("last_encounter") > pl.col("left")).fill_null(value=False))
-            .then(None)
-            .otherwise("left"),
-        )
+        .with_columns(first_contact=pl.coalesce("first_encounter", "first_known"))
         .collect()
     )
 
@@ -128,7 +120,7 @@ def _last_day(true_events: pl.LazyFrame) -> date:
     """
     days = (
         true_events.filter(~pl.col("code").is_in([BIRTH, DEATH, MOVED]))
-        .with_columns(is_encounter=pl.col("code").str.contains(_ENCOUNTER_START))
+        .with_columns(is_encounter=pl.col("code").str.contains(ENCOUNTER_START))
         .group_by(day=pl.col("time").dt.date(), is_encounter="is_encounter")
         .agg(events=pl.len())
         .sort("day")

@@ -13,6 +13,7 @@ HANDLING: dict[str, tuple[str, str]] = {
     "patients_made_by_synthea": ("patients", "Synthetic; results are labelled so, and observation is windowed."),
     "patients_without_birth_date": ("patients", "Kept without age; tasks that ask for an age leave them out."),
     "deaths_without_date": ("patients", "No death event: when it happened is not told."),
+    "addresses_not_understood": ("patients", "Taken as still living there: observed until the source ends."),
     "local_codes": ("codes", "Code and system leave as pseudonyms until the system is in privacy/rules.toml."),
     "codes_with_several_wordings": ("codes", "Keyed on system and code; the commonest wording is shown."),
     "components_without_value": ("events", "No event."),

@@ -14,7 +14,7 @@ from features.recognition import is_in_order
 from features.records.landing import number_of
 from features.records.standing import Standing, deletions, medications, patients, places, sites, visit_days
 from features.settings import StudySettings
-from features.timelines import Surroundings, oldest_birth
+from features.timelines import Surroundings, last_believed_move, oldest_birth
 from features.touched import Change
 
 
@@ -45,7 +45,9 @@ def change_since(ledger: Ledger, standing: Standing, around: Surroundings, gener
     """What the source says otherwise than at the last reading."""
     before = ledger.standing
     deleted = deletions(before)
-    births = [oldest_birth(ledger.data_end), oldest_birth(around.data_end)]
+    births, moves = (
+        [of(end) for end in (ledger.data_end, around.data_end)] for of in (oldest_birth, last_believed_move)
+    )
     return Change(
         first_new=number_of(generation, 0, 0),
         deletions=_differing(deleted, around.deletions)["record_id"].unique(),
@@ -56,6 +58,7 @@ def change_since(ledger: Ledger, standing: Standing, around: Surroundings, gener
         patients=_differing(patients(before).select("subject_id"), around.patients.select("subject_id"))["subject_id"],
         is_reordered=not is_in_order(ledger, standing),
         births_before=max(births) if births[0] != births[1] else None,
+        moves_from=min(moves),
         is_restudied=ledger.state.choices != choices,
     )
 

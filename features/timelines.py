@@ -10,7 +10,7 @@ from datetime import date, datetime, timedelta
 import polars as pl
 import pyarrow as pa
 
-from features.meds_codes import BIRTH, DEATH
+from features.meds_codes import BIRTH, DEATH, ENCOUNTER_START, MOVED
 from features.privacy.rules import load_rules
 from features.records.medicines import MEDICATION
 from features.records.reasons import IN_ERROR
@@ -179,8 +179,19 @@ def oldest_birth(data_end: date) -> datetime:
     return datetime(data_end.year - _OLDEST_YEARS, data_end.month, 1)
 
 
+def last_believed_move(data_end: date) -> datetime:
+    """The true moment before which somebody can have moved away, in a source that ends on `data_end`.
+
+    An address that ends later says nothing yet, and an end that many have, such as 2999-12-31, would tell their shifts.
+    """
+    return datetime(data_end.year, data_end.month, 1)
+
+
 def _with_reasons(events: pl.DataFrame, around: Surroundings) -> pl.DataFrame:
-    """Add `reason`: why an event cannot stay; null for those that can. Caps births of people over 89."""
+    """Add `reason`: why an event cannot stay; null for those that can. Caps births of people over 89.
+
+    Leaves out moves that are not over, or after which a visit shows that the person still comes.
+    """
     # The limit depends on the source's end alone, never on when a person died: an age capped at each person's own last
     # day would end at 90 for everybody, and so tell the days left to live.
     limit = oldest_birth(around.data_end) + pl.duration(microseconds="weeks_us")
@@ -191,6 +202,7 @@ def _with_reasons(events: pl.DataFrame, around: Surroundings) -> pl.DataFrame:
         .with_columns(
             capped=pl.when(pl.col("born") < limit).then(limit + pl.duration(days="cap_days")).otherwise("born"),
             is_known=pl.lit(value=True),
+            unmoved_from=pl.lit(last_believed_move(around.data_end)) + pl.duration(microseconds="weeks_us"),
         )
         .drop("weeks_us", "seconds_us", "cap_days", "split")
     )
@@ -199,8 +211,14 @@ def _with_reasons(events: pl.DataFrame, around: Surroundings) -> pl.DataFrame:
     codes = list(load_rules().death_records)
     is_death_code = pl.col("code").is_in([*codes, *(f"ENCOUNTER_TYPE//{code}" for code in codes)])
     death_records = events.filter(is_death_code).select(*_RECORD, is_death_record=True).unique()
+    visits = events.filter(pl.col("code").str.contains(ENCOUNTER_START))
+    last_visits = visits.group_by("subject_id").agg(last_visit=pl.col("time").max())
+    stays = (pl.col("time") >= pl.col("unmoved_from")) | (pl.col("time") < pl.col("last_visit"))
     events = (
         events.join(people, on="subject_id", how="left")
+        .join(last_visits, on="subject_id", how="left")
+        .filter(~((pl.col("code") == MOVED) & stays.fill_null(value=False)))
+        .drop("unmoved_from", "last_visit")
         .join(death_records, on=_RECORD, how="left")
         .with_columns(time=pl.when(is_birth).then("capped").otherwise("time"))
         .with_columns(

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from features.meds_codes import BIRTH
+from features.meds_codes import BIRTH, MOVED
 from features.records.medicines import MEDICATION
 from features.versions import ROW, tied_subjects
 
@@ -22,7 +22,8 @@ class Change(NamedTuple):
     deletions, contested: the record_ids of which they changed. all_deletions: those of before and of now.
     sites: the aliases that mean another site. medications: the placeholders that mean another medicine. patients: who
     came or went. first_new: stretches from this number on are new. is_reordered: what there was does not lie in the
-    same order, or exports. births_before: the true moment before which births are, or were, moved up, when it changed.
+    same order, or exports. births_before: the true moment before which births are, or were, moved up, when it changed;
+    moves_from: that from which moves are not, or were not, believed.
     is_restudied: the study's own choices changed, and so may everybody's timeline.
     """
 
@@ -35,6 +36,7 @@ class Change(NamedTuple):
     patients: pl.Series = _NO_IDS
     is_reordered: bool = False
     births_before: datetime | None = None
+    moves_from: datetime | None = None
     is_restudied: bool = False
 
     @property
@@ -94,12 +96,16 @@ def subjects_by_meaning(events: pl.DataFrame, change: Change) -> pl.Series:
 
 
 def subjects_by_age(events: pl.DataFrame, change: Change, patients: pl.DataFrame) -> pl.Series:
-    """The patients so old that another end of the source moves their birth. Reads `patients`: subject_id, weeks_us."""
+    """The patients of whom another end of the source moves the birth, or shows that they left.
+
+    Reads `patients`: subject_id, weeks_us.
+    """
     if change.births_before is None:
         return _NO_IDS
-    births = events.filter(pl.col("code") == BIRTH).join(patients, on="subject_id")
-    limit = pl.lit(change.births_before) + pl.duration(microseconds="weeks_us")
-    return births.filter(pl.col("time") < limit)["subject_id"].unique()
+    born, moved = (pl.col("code") == code for code in (BIRTH, MOVED))
+    true_time = pl.col("time") - pl.duration(microseconds="weeks_us")
+    is_other = (born & (true_time < change.births_before)) | (moved & (true_time >= change.moves_from))
+    return events.filter(born | moved).join(patients, on="subject_id").filter(is_other)["subject_id"].unique()
 
 
 def _with(table: pl.DataFrame, column: str, values: pl.Series) -> pl.Series:

@@ -7,6 +7,8 @@ is missing stays null here and is taken from the visit in `features/timelines.py
 
 from collections.abc import Callable
 
+import msgspec
+
 from features.meds_codes import BIRTH, DEATH, MOVED
 from features.records import resources as fhir
 from features.records.medicines import (
@@ -79,10 +81,8 @@ def patient(record: fhir.Patient, subject: Subject, rows: Rows) -> None:
         rows.add(rows.concepts.plain(DEATH), died, died)
     elif record.deceasedBoolean:
         rows.note("deaths_without_date")
-    moves = [rows.latest(one.period.end) if one.period is not None else None for one in record.address]
-    left = [move for move in moves if move is not None]
-    if left and len(left) == len(moves):
-        rows.add(rows.concepts.plain(MOVED), max(left), max(left))
+    if (moved := _moved_away(record, rows)) is not None:
+        rows.add(rows.concepts.plain(MOVED), moved, moved)
     rows.add(rows.concepts.plain(f"SEX//{record.gender if record.gender in _SEXES else 'unknown'}"), None, None)
     for extension in record.extension:
         if extension.url in (_RACE, _ETHNICITY):
@@ -95,6 +95,17 @@ def patient(record: fhir.Patient, subject: Subject, rows: Rows) -> None:
     for identifier in record.identifier:
         if identifier.value is not None:
             rows.name_patient(f"{identifier.system or ''}|{identifier.value}", subject.subject_id)
+
+
+def _moved_away(record: fhir.Patient, rows: Rows) -> int | None:
+    """The end of the last address, when all have ended."""
+    try:
+        addresses = msgspec.json.decode(record.address, type=tuple[fhir.Address, ...])
+        ends = [rows.latest(one.period.end) if one.period is not None else None for one in addresses]
+    except (msgspec.DecodeError, Unreadable):
+        rows.note("addresses_not_understood")
+        return None
+    return max((end for end in ends if end is not None), default=None) if None not in ends else None
 
 
 def encounter(record: fhir.Encounter, _subject: Subject, rows: Rows) -> str | None:

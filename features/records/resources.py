@@ -116,7 +116,7 @@ class Resource(Struct, tag_field="resourceType"):
 
 
 class Address(Struct):
-    """When somebody lived somewhere; where is never read."""
+    """When somebody lived somewhere; where is never understood."""
 
     period: Period | None = None
 
@@ -129,7 +129,7 @@ class Patient(Resource, tag=True):
     birthDate: str | None = None
     deceasedDateTime: str | None = None
     deceasedBoolean: bool | None = None
-    address: tuple[Address, ...] = ()
+    address: msgspec.Raw = msgspec.Raw(b"[]")  # tuple[Address, ...]; an odd one shall not cost the person
     extension: tuple[Extension, ...] = ()
 
 

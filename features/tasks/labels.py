@@ -100,7 +100,7 @@ def label(moments: pl.DataFrame, events: pl.LazyFrame, periods: pl.DataFrame, ta
     state = (
         pl.when(happened)
         .then(pl.lit("event"))
-        .when(pl.col("death") <= pl.col("closes"))
+        .when((pl.col("death") <= pl.col("closes")) & (pl.col("death") <= pl.col("end")))
         .then(pl.lit("died_first"))
         .when(pl.col("end") < pl.col("closes"))
         .then(pl.lit("censored"))

@@ -63,6 +63,17 @@ BEFORE_BIRTH = [_condition(',"onsetDateTime":"1949-03-04T08:00:00Z","recordedDat
 MOVED_AWAY = [_condition(',"onsetDateTime":"2015-06-20T09:00:00Z","recordedDate":"2015-06-20T09:00:00Z"')]
 # One address has ended and another has not: still here.
 MOVED_WITHIN_REACH = []
+# The only address ended before the visit: still comes.
+MOVED_BUT_COMES = []
+# Addresses that end when the source has long ended, at an impossible moment, or are none: still here, all of them.
+# The first has a visit in September, the last of the source.
+MOVES_LATER = [
+    VISIT.replace("{case}-visit", "{case}-visit-2")
+    .replace("2015-06-01T09", "2015-09-01T09")
+    .replace("2015-06-03T12", "2015-09-01T12")
+]
+MOVES_NEVER = []
+ODD_ADDRESS = []
 # Ten days after death: ignored, "after death". (This patient has a date of death; see PATIENTS.)
 AFTER_DEATH = [_condition(',"onsetDateTime":"2015-06-20T08:00:00Z","recordedDate":"2015-06-20T08:00:00Z"')]
 # The certificate and its visit: ignored, "records a death after the fact", though dated before death.
@@ -220,6 +231,10 @@ _FORMER = '"line":["1 Lane"],"period":{"start":"2001-01-01","end":"2015-06-'
 PATIENTS = {
     "MOVED_AWAY": PATIENT.removesuffix("}") + f',"address":[{{{_FORMER}20T08:00:00Z"}}}},{{{_FORMER}10"}}}}]}}',
     "MOVED_WITHIN_REACH": PATIENT.removesuffix("}") + f',"address":[{{"city":"Here"}},{{{_FORMER}10"}}}}]}}',
+    "MOVED_BUT_COMES": PATIENT.removesuffix("}") + ',"address":[{"period":{"end":"2015-05-01"}}]}',
+    "MOVES_LATER": PATIENT.removesuffix("}") + ',"address":[{"period":{"end":"2999-12-31T23:59:59Z"}}]}',
+    "MOVES_NEVER": PATIENT.removesuffix("}") + ',"address":[{"period":{"end":"9999-12-31"}}]}',
+    "ODD_ADDRESS": PATIENT.removesuffix("}") + ',"address":["1 Lane",null,{"period":7}]}',
     "AFTER_DEATH": PATIENT.removesuffix("}") + ',"deceasedDateTime":"2015-06-10T08:00:00Z"}',
     "REFERENCE_BY_IDENTIFIER": PATIENT.removesuffix("}") + ',"identifier":[{"system":"urn:mrn","value":"77"}]}',
 }

@@ -44,6 +44,13 @@ EXPECTED: dict[str, list[tuple]] = {
         (HYPERTENSION, None, None, None, june(20, 9), june(20, 9)),
     ],
     "MOVED_WITHIN_REACH": [],
+    "MOVED_BUT_COMES": [],
+    "MOVES_LATER": [
+        ("ENCOUNTER//AMB//start", None, None, None, datetime(2015, 9, 1, 9), datetime(2015, 9, 1, 9)),
+        ("ENCOUNTER//AMB//end", None, None, None, datetime(2015, 9, 1, 12), datetime(2015, 9, 1, 12)),
+    ],
+    "MOVES_NEVER": [],
+    "ODD_ADDRESS": [],
     "AFTER_DEATH": [("MEDS_DEATH", None, None, None, june(10, 8), june(10, 8))],
     "DEATH_CERTIFICATE": [],
     "ABSURD_VISIT": [("ENCOUNTER//AMB//start", None, None, None, datetime(2002, 6, 1, 9), datetime(2002, 6, 1, 9))],

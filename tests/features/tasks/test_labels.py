@@ -37,6 +37,9 @@ def test_four_states_by_hand():
     assert outcome("acute_care") == ("none", 365)
     assert outcome("acute_care", dies(day(50)), end=day(50)) == ("died_first", 50)
     assert outcome("acute_care", end=day(200)) == ("censored", 200)
+    # Moved away on day 200; that they died on day 300 is known by chance, of others who moved it would not be.
+    assert outcome("acute_care", dies(day(300)), end=day(200)) == ("censored", 200)
+    assert outcome("mortality", dies(day(300)), end=day(200)) == ("censored", 200)
     # The earliest of several things decides.
     assert outcome("acute_care", *admitted, dies(day(103)), end=day(103)) == ("event", 100)
     assert outcome("acute_care", *visit(day(40), visit_class="EMER"), *admitted) == ("event", 40)
