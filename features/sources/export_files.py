@@ -35,6 +35,10 @@ _CERTAIN_AFTER_SECONDS = 60  # RFC 7232, 2.2.2; a file may change twice in the s
 _DAMAGE: tuple[type[Exception], ...] = (EOFError, zlib.error, isal_zlib.error, igzip.BadGzipFile)  # type: ignore[assignment]
 
 
+_NOT_DECODED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+_SAYS_TYPE = re.compile(rb'\{\s*"resourceType"\s*:\s*"(\w+)"')
+
+
 class _Resource(msgspec.Struct):
     resourceType: str
 
@@ -246,7 +250,8 @@ def _fault_of(path: Path, resource_type: str) -> Transient | None:
             return None
         first = text[begin.end() : end if (stop := text.find(b"\n", begin.end(), end)) < 0 else stop]
         last = text[max(begin.end(), text.rfind(b"\n", 0, end) + 1) : end]
-    found = {_type_of(first), _type_of(last)}
+        is_ended = b"\n" in text[end:]
+    found = {_type_of(first, is_ended or first != last), _type_of(last, is_ended)}
     if found == {resource_type}:
         return None
     if "OperationOutcome" in found:
@@ -256,11 +261,13 @@ def _fault_of(path: Path, resource_type: str) -> Transient | None:
     return Transient(f"in place of {resource_type} came something else, such as a page to sign in")
 
 
-def _type_of(line: bytes) -> str | None:
+def _type_of(line: bytes, is_ended: bool) -> str | None:
+    """What a line says it is; also one that ends but cannot be understood, which is for the reader to quarantine."""
     try:
         return msgspec.json.decode(line, type=_Resource).resourceType
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
+    except _NOT_DECODED:
+        says = _SAYS_TYPE.match(line) if is_ended else None
+        return says[1].decode() if says else None
 
 
 def _entries(path: Path) -> int | None:
@@ -268,7 +275,7 @@ def _entries(path: Path) -> int | None:
     try:
         with path.open("rb") as lines:
             return sum(len(msgspec.json.decode(line, type=_Bundle).entry) for line in lines if line.strip())
-    except msgspec.DecodeError:
+    except _NOT_DECODED:
         return None
 
 

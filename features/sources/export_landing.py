@@ -16,6 +16,7 @@ from typing import Literal
 
 from features.errors import SourceError
 from features.sources.landed import LandedFile, Manifest, landing, read_manifest, sum_of_digests
+from features.sources.repeats import find_repeats
 
 Part = Literal["full", "since", "partial"]
 
@@ -103,8 +104,8 @@ def add(place: Path, folder: Path, new: Manifest, landed: Landed, part: Part) ->
     """Move a finished export from `folder` to its place.
 
     A full one replaces all that was there. Any other is added and takes the place of partial ones: one that is whole
-    that of all, since it was asked for all that they were asked for; a partial one that of those which held no more
-    resources of any type. Beside `folder` is room for what goes.
+    that of all, since it was asked for all that they were asked for; a partial one that of those of which it says every
+    line once more. Beside `folder` is room for what goes.
     """
     name = f"{landed.next_number:04d}-{part}"
     if part == "full" or not landed.folders:
@@ -113,7 +114,8 @@ def add(place: Path, folder: Path, new: Manifest, landed: Landed, part: Part) ->
         return
     os.replace(folder, place / name)
     for path, manifest in landed.partial.items():
-        if part == "since" or not manifest.count_by_type() - new.count_by_type():
+        repeats = find_repeats(_all_files(path, manifest), _all_files(place / name, new))
+        if part == "since" or repeats.again == repeats.landed:
             os.replace(path, folder.with_name(path.name))
     if part == "since":
         (place / _ASKED_UNTIL).unlink(missing_ok=True)
@@ -140,6 +142,10 @@ def alone_at(place: Path) -> Iterator[None]:
 
 def _said(manifest: Manifest) -> tuple[str, str]:
     return manifest.content(), sum_of_digests(file.content for file in manifest.deleted)
+
+
+def _all_files(folder: Path, manifest: Manifest) -> list[tuple[LandedFile, Path]]:
+    return [(file, folder / file.name) for file in (*manifest.files, *manifest.deleted)]
 
 
 def _is_partial(folder: Path) -> bool:

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from features.sources.landed import LandedFile
 
+_NEARLY_ALL = 0.95
+
 
 @dataclass(frozen=True)
 class Repeats:
@@ -20,13 +22,15 @@ class Repeats:
 
     @property
     def are_everything(self) -> bool:
-        """Whether what came is everything that the server has: of every type, at least half came again unchanged.
+        """Whether what came is everything that the server has: of every type, 95 % or more came again unchanged.
 
         A server that knows `_since` sends what has changed. The standard lets it send, besides, all records of types
         whose changes it does not date, and of patients who joined the group; so no single type is evidence, nor are
-        many lines. Only where at least half of each type came again as it was did the server not look at `_since`.
+        many lines. Some send the whole record of whoever was seen, which may be most patients. Only where nearly all of
+        each type came again as it was did the server not look at `_since`.
         """
-        return bool(self.landed) and all(2 * self.again[kind] >= count for kind, count in self.landed.items())
+        shares = (self.again[kind] / count for kind, count in self.landed.items() if count)
+        return min(shares, default=0) >= _NEARLY_ALL
 
 
 def find_repeats(landed: Iterable[tuple[LandedFile, Path]], new: Iterable[tuple[LandedFile, Path]]) -> Repeats:

@@ -108,6 +108,8 @@ class GrowingSource:
             "gender": "female",
             "birthDate": f"{self.draw.choice([1931, 1933, 1960, 1990])}-0{self.draw.randrange(1, 9)}-11",
         }
+        if self.draw.random() < 0.5:  # moved away, or will have
+            patient["address"] = [{"period": {"end": self._moment()}}]
         records = [patient, self._visit(f"p{number}")]
         for _ in range(self.draw.randrange(4)):
             records.append(self._record(f"p{number}"))

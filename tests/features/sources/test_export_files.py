@@ -281,3 +281,17 @@ def test_several_files_come_at_a_time(server: BulkServer, place: Path, pace: Pac
     assert [(place / "0001-full" / f"Condition.{number:03d}.ndjson").read_bytes() for number in range(4)] == [
         conditions(str(number)) for number in range(4)
     ]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [b'{"resourceType":"Patient","id":NaN}\n', b'{"resourceType":"Patient","deep":' + b"[" * 100_000 + b"\n"],
+    ids=["not JSON", "nested too deeply"],
+)
+def test_one_odd_record_at_the_end_or_the_beginning_is_for_the_reader(
+    server: BulkServer, place: Path, pace: Pace, odd: bytes
+) -> None:
+    text = odd + patients("a") + odd
+    server.output, server.counts = [("Patient", text)], {0: None}
+    export(ExportRequest(server.base), place, NOW, pace=pace)
+    assert (place / "0001-full" / "Patient.000.ndjson").read_bytes() == text

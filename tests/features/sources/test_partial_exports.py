@@ -103,9 +103,23 @@ def test_partial_exports_do_not_pile_up_and_take_nothing_away(server: BulkServer
     for changes in (patients("d"), patients("d", "e"), patients("e")):
         server.changes = [("Patient", changes)]
         exported(server, place, pace)
-    # The second holds no less than the first; the third does, and what it lacks may only have failed.
+    # The second says all that the first said; the third does not, and what it lacks may only have failed.
     assert exports(place) == ["0001-full", "0003-partial", "0004-partial"]
     assert not list(place.parent.glob(".exporting*"))
+
+
+def test_partial_exports_of_equal_length_that_say_other_things_all_stay(
+    server: BulkServer, place: Path, pace: Pace
+) -> None:
+    exported(server, place, pace)
+    server.errors = [FAILED]
+    server.changes, server.deleted = [("Patient", patients("d"))], [DELETION]
+    exported(server, place, pace)
+    server.changes, server.deleted = [("Patient", patients("d"))], []  # the deletion is not said again
+    exported(server, place, pace)
+    server.changes = [("Patient", patients("f"))]
+    exported(server, place, pace)
+    assert exports(place) == ["0001-full", "0002-partial", "0003-partial", "0004-partial"]
 
 
 def test_errors_without_a_record_are_landed_so_that_they_are_seen(server: BulkServer, place: Path, pace: Pace) -> None:

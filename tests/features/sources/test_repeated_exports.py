@@ -14,6 +14,7 @@ from tests.features.sources.test_bulk_export import DELETION, LATER, exports, si
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
 TEN = [f"{number}" for number in range(10)]
+FORTY = [f"{number}" for number in range(40)]
 
 
 @pytest.fixture
@@ -34,20 +35,23 @@ def exported(server: BulkServer, place: Path, pace: Pace) -> list[str]:
 
 
 def test_what_a_server_that_ignores_since_no_longer_has_goes(server: BulkServer, place: Path, pace: Pace) -> None:
+    server.output = [("Patient", patients(*FORTY)), ("Condition", conditions(*FORTY))]
     exported(server, place, pace)
-    server.output, server.moment = [("Patient", patients("a", "b")), ("Condition", conditions("x"))], LATER
-    told = exported(server, place, pace)  # neither patient c nor condition y
+    server.output, server.moment = [("Patient", patients(*FORTY[1:])), ("Condition", conditions(*FORTY[2:]))], LATER
+    told = exported(server, place, pace)  # neither patient 0 nor conditions 0 and 1
     assert sinces(server) == [None, MOMENT]
     assert exports(place) == ["0002-full"]
-    assert (place / "0002-full" / "Patient.000.ndjson").read_bytes() == patients("a", "b")
+    assert (place / "0002-full" / "Patient.000.ndjson").read_bytes() == patients(*FORTY[1:])
     manifest = read_manifest(place / "0002-full")
     assert manifest is not None
     assert (manifest.since, manifest.covers_until) == (None, LATER)
-    assert any("`_since` with everything: 3 of 5 records that were landed came again unchanged" in one for one in told)
+    assert any(
+        "`_since` with everything: 77 of 80 records that were landed came again unchanged" in one for one in told
+    )
 
 
 def test_nothing_adds_up_when_since_is_ignored(server: BulkServer, place: Path, pace: Pace) -> None:
-    same = server.output
+    same = server.output = [("Patient", patients(*FORTY)), ("Condition", conditions(*FORTY))]
     for night in range(4):
         server.output = [*same, ("Patient", patients(f"new{night}"))]
         exported(server, place, pace)
@@ -70,6 +74,16 @@ def test_many_changes_are_added(server: BulkServer, place: Path, pace: Pace) -> 
     assert not any("_since" in one for one in told)
 
 
+def test_whole_records_of_most_patients_are_added(server: BulkServer, place: Path, pace: Pace) -> None:
+    """Some servers that know `_since` send all about whoever was seen; of who was not, nothing may go."""
+    server.output = [("Patient", patients(*TEN)), ("Condition", conditions(*TEN))]
+    exported(server, place, pace)
+    server.changes = [("Patient", patients(*TEN[:9])), ("Condition", conditions(*TEN[:9]) + conditions("new"))]
+    told = exported(server, place, pace)
+    assert exports(place) == ["0001-full", "0002-since"]
+    assert any("18 of the 19 records that came had been landed before" in one for one in told)
+
+
 def test_types_that_are_always_sent_whole_are_added(server: BulkServer, place: Path, pace: Pace) -> None:
     """The standard allows it where a server does not date changes; all other records must stay."""
     server.output = [("Patient", patients(*TEN)), ("Condition", conditions(*TEN))]
@@ -90,14 +104,14 @@ def test_a_server_that_names_deletions_knows_since(server: BulkServer, place: Pa
 @pytest.mark.parametrize(
     ("again", "are_everything"),
     [
-        (patients("a", "b") + conditions("x"), True),  # 2 of 3 and 1 of 2
-        (patients("b", "a", "a") + conditions("x") + changed(patients("c")), True),  # in another order, and twice
-        (patients("a") + conditions("x", "y"), False),  # 1 of 3
-        (changed(patients("a", "b", "c")) + conditions("x", "y"), False),
-        (patients("a", "b", "c"), False),  # no condition
+        (patients(*FORTY[:38]) + conditions(*FORTY[2:]), True),  # 38 of 40 are 95 %
+        (patients(*FORTY[::-1], "0") + conditions(*FORTY[1:]) + changed(conditions("0")), True),  # otherwise, and twice
+        (patients(*FORTY[:37]) + conditions(*FORTY), False),
+        (changed(patients(*FORTY)) + conditions(*FORTY), False),
+        (patients(*FORTY), False),  # no condition
     ],
 )
-def test_half_of_each_type_is_everything(tmp_path: Path, again: bytes, are_everything: bool) -> None:
+def test_nearly_all_of_each_type_is_everything(tmp_path: Path, again: bytes, are_everything: bool) -> None:
     def files(name: str, text: bytes) -> list:
         """One file for each type that there is."""
         found = []
@@ -107,5 +121,5 @@ def test_half_of_each_type_is_everything(tmp_path: Path, again: bytes, are_every
             found.append((landed_file(path, kind), path))
         return [one for one in found if one[0].resources]
 
-    before = files("before", patients("a", "b", "c") + conditions("x", "y"))
+    before = files("before", patients(*FORTY) + conditions(*FORTY))
     assert find_repeats(before, files("after", again)).are_everything == are_everything
