@@ -78,11 +78,11 @@ def _run(options: argparse.Namespace) -> None:
 def _named_source(typed: str | None, home: Home) -> str:
     """What was typed after --from, or the simulated population; never in the place of a hospital's own records."""
     from features.sources.choice import is_of_ours
-    from orchestration.resources import last_choices
+    from orchestration.resources import last_source
 
     if typed is not None and not typed.strip():
         raise SequelaError("--from is empty. Name a source, or leave --from out for the simulated population.")
-    last = str(last_choices(home).get("source", ""))
+    last = last_source(home)
     if typed is None and not is_of_ours(last):
         raise SequelaError(
             f"{home.path} holds records from {last}. To read them again, give the same --from; to put simulated people "

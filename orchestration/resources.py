@@ -54,9 +54,10 @@ class Study(dg.ConfigurableResource):
         if self.source:
             return source_named(self.source, self.source_options)
         last = last_choices(self.home)
-        named = str(last.get("source") or last.get("source_folder") or "")  # source_folder: written by version 0.1.0
         options = last.get("source_options", {})
-        return source_named(named, {**(options if isinstance(options, dict) else {}), **self.source_options})
+        return source_named(
+            last_source(self.home), {**(options if isinstance(options, dict) else {}), **self.source_options}
+        )
 
     @property
     def records(self) -> Path:
@@ -105,6 +106,12 @@ def last_choices(home: Home) -> StudyChoices:
     file = _choices_file(home)
     choices: StudyChoices = json.loads(file.read_text()) if file.exists() else {}
     return choices
+
+
+def last_source(home: Home) -> str:
+    """The source of the last run in this home, as `--from` names it; empty when there was none."""
+    last = last_choices(home)
+    return str(last.get("source") or last.get("source_folder") or "")  # source_folder: written by version 0.1.0
 
 
 def _choices_file(home: Home) -> Path:

@@ -63,7 +63,12 @@ def publish_warehouse(home: Home) -> int:
             connection.execute(f"SET temp_directory = {_text(str(building / 'spill'))}")
             connection.execute("SET preserve_insertion_order = true")
             for name in PUBLISHED:
-                _copy(connection, name, home)
+                try:
+                    _copy(connection, name, home)
+                except duckdb.BinderException:
+                    raise TableError(
+                        f"The table {name} was made by another version of Sequela. Run `sequela run` again."
+                    ) from None
                 _document(connection, name, home)
             strangers = _count_strangers(connection)
             connection.execute("CHECKPOINT")  # closing would checkpoint too, but keep a full disk to itself

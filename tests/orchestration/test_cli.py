@@ -96,6 +96,8 @@ def test_a_hospitals_records_are_not_replaced_by_simulated_ones_unless_somebody_
         assert main(run) == (2 if asked_again else 1)
         assert (f"holds records from {last}" in capsys.readouterr().err) == asked_again
         assert main([*run, "--from", "simulated"]) == 1  # goes on
+    (tmp_path / "last_run.json").write_text(json.dumps({"source_folder": "/data/ours"}))  # of version 0.1.0
+    assert main(run) == 2
 
 
 def test_a_taken_port_is_refused(tmp_path, capsys):

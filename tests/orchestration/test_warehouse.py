@@ -69,6 +69,13 @@ def test_the_source_is_named_and_the_truth_of_other_predictions_is_not_shown(hom
             assert connection.sql("SELECT risk FROM true_risks").fetchall() == shown
 
 
+def test_a_table_of_another_version_is_named(home):
+    file = home.tables / "dataset.parquet"
+    pl.read_parquet(file).drop("source").write_parquet(file)
+    with pytest.raises(TableError, match="dataset was made by another version"):
+        publish_warehouse(home)
+
+
 def test_who_is_no_longer_a_patient_is_not_published(home):
     """Patient 7 was there when the labels were made and on two days that were scored; the last reading had only 42."""
     gone = 7
