@@ -33,7 +33,7 @@ _COLUMNS = {
     "Observation": "patient encounter code answer value systolic diastolic decimals order time issued",
     "Condition": "patient encounter code category onset abatement recorded",
     "MedicationRequest": "patient encounter code practitioner time end",
-    "Procedure": "patient encounter code time end",
+    "Procedure": "patient encounter code time done",
     "Immunization": "patient encounter code time",
 }
 
@@ -247,7 +247,7 @@ class Recorder:
         order, people = self._world.raw["orders"][self._world.orders[number]], now.people
         about = {"encounter": of.encounter, "time": of.begin + _ORDERED_MINUTES}
         if "procedure" in order:
-            self.rows["Procedure"].add(of.patient, code=number, **about, end=about["time"] + _DONE_MINUTES)
+            self.rows["Procedure"].add(of.patient, code=number, **about, done=about["time"] + _DONE_MINUTES)
         if "vaccine" in order:
             self.rows["Immunization"].add(of.patient, code=number, **about)
         height, error = self._height[people.is_male[of.at], of.patient], now.happened.error[:, of.at]

@@ -17,7 +17,7 @@ _FOLDER = Path(__file__).parent / "shapes"
 SHAPES = {path.stem: Shape(path) for path in _FOLDER.glob("*.json")}
 CODES = tomllib.loads((_FOLDER / "codes.toml").read_text())
 KINDS = "Patient Encounter Observation Condition MedicationRequest Procedure Immunization DiagnosticReport".split()
-_KNOWN_FROM = ("issued", "recorded", "time", "start")  # the first of these columns that a type has
+_KNOWN_FROM = ("issued", "recorded", "done", "time", "start")  # the first of these columns that a type has
 Texts = list[tuple[int, str]]  # resources of one type: the number of the person each belongs to, and their JSON
 _STATUS_UNTIL = {"Encounter": "end", "Condition": "abatement", "MedicationRequest": "end"}
 

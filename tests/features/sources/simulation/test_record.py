@@ -4,12 +4,15 @@ from collections import Counter, defaultdict
 from datetime import datetime, timedelta
 from itertools import pairwise
 
+import msgspec
 import numpy as np
 import pytest
 
-from features.sources.simulation.record import AMBULATORY
+from features.sources.simulation.lives import live
+from features.sources.simulation.record import AMBULATORY, Recorder
 from features.sources.simulation.world import World
-from tests.features.sources.simulation.conftest import Block, Json
+from features.sources.simulation.writing import write_block
+from tests.features.sources.simulation.conftest import SEED, Block, Json
 
 Moments = dict[str, datetime]
 
@@ -252,6 +255,18 @@ def test_acute_illness_is_written_off_what_passed_at_a_visit_and_chronic_illness
         if "epress" in one["code"]["text"] and "abatementDateTime" not in one
     }
     assert 0.03 < len(depressed) / len(resources["Patient"]) < 0.20  # PHQ-9 of 10 or more: 8 % at a time
+
+
+def test_what_is_not_done_when_the_records_end_is_not_in_them(world: World) -> None:
+    recorder = Recorder(world, SEED, 0)
+    for month, people, happened, who in live(world, SEED, 0):
+        recorder.write(month, people, happened, who)
+    begun = int(np.median(recorder.rows["Procedure"].done()["time"]))
+    texts = write_block(world, recorder, SEED, 0, 512, begun + 5)  # five minutes into a procedure of ten
+    until = np.datetime64(world.begin, "m") + begun + 5
+    ends = [msgspec.json.decode(line)["performedPeriod"]["end"] for _, line in texts["Procedure"]]
+    assert len(ends) > 1000
+    assert max(np.datetime64(end.removesuffix("+00:00")) for end in ends) <= until
 
 
 def test_prescriptions_are_active_for_ten_months(world: World, resources: dict[str, list[Json]]) -> None:
