@@ -8,8 +8,6 @@ import sys
 from datetime import date, datetime
 from pathlib import Path
 
-import msgspec
-
 from features.home import Home
 from features.publishing import alone_in
 from features.sources.choice import Source
@@ -60,13 +58,11 @@ def last_stated_day(source: Source, home: Home) -> date | None:
 def _simulate(patients: int, folder: Path, seed: int, processes: int | None) -> None:
     from features.sources.simulation import VERSION, simulate
 
-    asked: dict[str, str | int] = {"patients": patients, "seed": seed, "simulator": VERSION}
+    asked: dict[str, str | int] = {"patients": patients, "seed": seed, "version": VERSION}
     if is_landed(folder, "simulated", asked):
         return
     with landing(folder) as building:
-        manifest = simulate(building, patients, seed, processes=processes, format="ndjson")
-        parameters = {**manifest.parameters, **asked}
-        write_manifest(building, msgspec.structs.replace(manifest, parameters=parameters))
+        write_manifest(building, simulate(building, patients, seed, processes=processes))
 
 
 def _export(source: Source, folder: Path, now: datetime) -> None:
