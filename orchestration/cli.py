@@ -214,6 +214,7 @@ def _parser() -> argparse.ArgumentParser:
         "records",
     )
     run.add_argument("--patients", type=_positive, help="how many to make (default: 3000 simulated, 500 of Synthea)")
+    run.add_argument("--format", choices=("ndjson", "bundles"), help="simulated: how it is written (default: ndjson)")
     run.add_argument("--state", help="with --from synthea: where they live, as Massachusetts (default: everywhere)")
     run.add_argument("--city", help="with --from synthea and --state")
     run.add_argument("--types", help="with a FHIR server: types of resources, as Patient,Encounter (default: all used)")

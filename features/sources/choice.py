@@ -13,7 +13,7 @@ Kind = Literal["simulated", "synthea", "examples", "fhir_server", "folder"]
 
 _WORDS: tuple[Kind, ...] = ("simulated", "synthea", "examples")
 _OPTIONS: dict[Kind, tuple[str, ...]] = {
-    "simulated": ("patients",),
+    "simulated": ("patients", "format"),
     "synthea": ("patients", "state", "city"),
     "fhir_server": ("types", "client_id", "client_key", "token_url", "scope", "full"),
     "examples": (),

@@ -35,7 +35,7 @@ def land(source: Source, home: Home, seed: int, now: datetime, processes: int | 
     with alone_in(home):
         home.landed.mkdir(mode=0o700, exist_ok=True)
         if source.kind == "simulated":
-            _simulate(source.patients, folder, seed, processes)
+            _simulate(source.patients, folder, seed, processes, source.options.get("format", "ndjson"))
         elif source.kind == "synthea":
             options = source.options
             land_synthea(folder, source.patients, seed, options.get("state", ""), options.get("city", ""), now)
@@ -55,14 +55,14 @@ def last_stated_day(source: Source, home: Home) -> date | None:
     return last_whole_day(manifest.covers_until) if manifest else None
 
 
-def _simulate(patients: int, folder: Path, seed: int, processes: int | None) -> None:
+def _simulate(patients: int, folder: Path, seed: int, processes: int | None, format: str) -> None:
     from features.sources.simulation import VERSION, simulate
 
-    asked: dict[str, str | int] = {"patients": patients, "seed": seed, "version": VERSION}
+    asked: dict[str, str | int] = {"patients": patients, "seed": seed, "version": VERSION, "format": format}
     if is_landed(folder, "simulated", asked):
         return
     with landing(folder) as building:
-        write_manifest(building, simulate(building, patients, seed, processes=processes))
+        write_manifest(building, simulate(building, patients, seed, processes, format))
 
 
 def _export(source: Source, folder: Path, now: datetime) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+from msgspec.structs import replace
 from threadpoolctl import threadpool_limits
 
 from features.errors import SourceError
@@ -69,7 +70,11 @@ def _simulate_part(folder: Path, seed: int, blocks: range, patients: int, format
                 kinds[path] = kind
                 with path.open("a") as file:
                     file.writelines(f"{line}\n" for line in lines)
-    return [landed_file(path, kind) for path, kind in kinds.items()]
+    files = [landed_file(path, kind) for path, kind in kinds.items()]
+    if format == "ndjson":
+        return files
+    # A bundle is read as the resources that it holds; each entry has one, and one fullUrl.
+    return [replace(file, resources=(folder / file.name).read_bytes().count(b'"fullUrl":')) for file in files]
 
 
 def _files_of_block(

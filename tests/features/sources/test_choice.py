@@ -65,7 +65,7 @@ def test_how_many_patients_are_made() -> None:
         ("simulated", "state", "--state is for `--from synthea`; leave it out"),
         ("https://fhir.example.org", "patients", "leave it out when reading from a FHIR server"),
         ("synthea", "client_key", "--client-key is for a FHIR server; leave it out"),
-        ("synthea", "colour", "no option colour.*patients, state"),
+        ("synthea", "colour", "no option colour.*patients, format, state"),
     ],
 )
 def test_an_option_of_another_source_is_refused(named: str, option: str, words: str) -> None:
@@ -87,4 +87,4 @@ def test_a_key_file_is_found_again_from_another_folder(tmp_path: Path, monkeypat
 
 
 def test_no_option_is_listed_twice() -> None:
-    assert len(OPTIONS) == len(set(OPTIONS)) == 9
+    assert len(OPTIONS) == len(set(OPTIONS)) == 10

@@ -41,12 +41,12 @@ def simulated(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int, int | Non
     """In the simulator's place, the little population of the tests; the list of what was simulated."""
     made: list[tuple[int, int, int | None]] = []
 
-    def simulate(folder: Path, patients: int, seed: int, processes: int | None = None) -> Manifest:
+    def simulate(folder: Path, patients: int, seed: int, processes: int | None, format: str) -> Manifest:
         made.append((patients, seed, processes))
         assert list(folder.iterdir()) == []
         write_records(folder, patients, seed)
         files = tuple(landed_file(path, path.stem) for path in sorted(folder.iterdir()))
-        said: dict[str, str | int] = {"patients": patients, "seed": seed, "version": module.VERSION}
+        said: dict[str, str | int] = {"patients": patients, "seed": seed, "version": module.VERSION, "format": format}
         return Manifest("simulated", "the simulator", "2026-03-01", files, "2024-07-01T00:00:00Z", parameters=said)
 
     module = ModuleType("features.sources.simulation")
@@ -67,9 +67,12 @@ def test_the_simulated_population_is_landed_once(home: Home, simulated: list[tup
     assert folder == folder_of(source, home) == home.path / "landed" / "simulated"
     manifest = read_manifest(folder)
     assert manifest is not None
-    assert manifest.parameters == {"patients": 4, "seed": 1, "version": "1"}
+    assert manifest.parameters == {"patients": 4, "seed": 1, "version": "1", "format": "ndjson"}
     land(source, home, 1, NOW, processes=1)
     assert simulated == [(4, 1, 2)]
+    land(source_named("", {"patients": "4", "format": "bundles"}), home, 1, NOW, processes=1)
+    assert simulated == [(4, 1, 2), (4, 1, 1)]  # written otherwise: landed anew
+    land(source, home, 1, NOW, processes=2)
     assert read_manifest(folder) == manifest
 
 

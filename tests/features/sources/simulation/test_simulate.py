@@ -92,6 +92,8 @@ def test_many_blocks_share_at_most_thirty_two_files_of_a_type(few: None, tmp_pat
 
 def test_bundles_are_one_file_a_patient(few: None, tmp_path: Path) -> None:
     manifest = simulate(tmp_path, 1, 5, processes=1, format="bundles")
+    entries = [len(msgspec.json.decode(path.read_bytes())["entry"]) for path in tmp_path.glob("bundle-*.json")]
+    assert manifest.resources == sum(entries) > 0  # as many as are read
     assert [file.name for file in manifest.files] == ["bundle-00000-000.json"]
     assert manifest.files[0].resource_type == "Bundle"
     bundle = msgspec.json.decode((tmp_path / "bundle-00000-000.json").read_bytes())

@@ -82,11 +82,13 @@ def test_futures_from_the_middle_of_a_stay_are_what_follows(stays: StayPaths, af
     assert (np.diff(still_there, axis=1) <= 1e-9).all()
     lasts = {hours: still_there[:, hours - after_hours] for hours in (24, 30, 48, 96, 168)}
     truly = [(stays.died[there], dies)] + [(stays.hours[there] >= hours, lasts[hours]) for hours in lasts]
+    apart = dies[stays.died[there]].mean() / dies[~stays.died[there]].mean()
+    assert apart > 1.5  # rare here: a ratio, not a difference
     for came, foreseen in truly:
         sd = np.sqrt((foreseen * (1 - foreseen)).sum())
         assert abs(came.sum() - foreseen.sum()) < 4 * sd + 1e-6
-        if sd > 3:  # they differ between people
-            assert foreseen[came].mean() > 1.05 * foreseen[~came].mean()
+        if sd > 3 and foreseen is not dies:  # they differ between people
+            assert foreseen[came].mean() > foreseen[~came].mean() + 0.02
 
 
 def test_a_future_is_known_from_what_came_before_alone(stays: StayPaths) -> None:
