@@ -147,6 +147,28 @@ class Labels(dy.Schema):
     time_to_event_days = dy.Float32(description="Days to the outcome, death, end of follow-up or horizon.")
 
 
+class CohortCounts(dy.Schema):
+    """Who is asked for each task, and what followed: one row per step, outcome, site or calendar year."""
+
+    task = dy.String(description="Name of the task.")
+    horizon_days = dy.Int32(nullable=True, description="Horizon, days; null for the steps, which all horizons share.")
+    part = dy.String(
+        check=_one_of(["step", "state", "site", "calendar_year", "refused"]),
+        description="step: what is left after a rule of who is asked; state: what followed; site, calendar_year: where "
+        "and when the question was asked; refused: these records cannot answer the task.",
+    )
+    place = dy.Int32(description="Order within the part.")
+    name = dy.String(description="The rule, the state, the site's pseudonym, the true calendar year, or the reason.")
+    prediction_times = dy.Int64(description="Prediction times.")
+    subjects = dy.Int64(description="Patients behind them.")
+    events = dy.Int64(nullable=True, description="Prediction times with the outcome; null for steps.")
+    subjects_with_event = dy.Int64(nullable=True, description="Patients with the outcome; null for steps.")
+    followed_years = dy.Float64(
+        nullable=True, description="Years of follow-up together, to the outcome, death, censoring or horizon."
+    )
+    median_followed_days = dy.Float64(nullable=True, description="Median follow-up of a prediction time, days.")
+
+
 class FeatureKeys(dy.Schema):
     """The keys of the feature table; its other columns are Float32 and listed in `feature_definitions`."""
 

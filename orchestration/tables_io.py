@@ -24,6 +24,7 @@ CONTRACTS: dict[str, type[dy.Schema]] = {
     "observation_periods": tables.ObservationPeriods,
     "study_days": tables.StudyDays,
     "labels": tables.Labels,
+    "cohort_counts": tables.CohortCounts,
     "feature_definitions": tables.FeatureDefinitions,
     "features": tables.FeatureKeys,
     "predictions": tables.Predictions,
