@@ -49,9 +49,9 @@ def cohort_counts(
         _counted(described, "state").with_columns(
             place=pl.col("name").replace_strict(order, range(len(order)), return_dtype=pl.Int32)
         ),
-        _counted(_with_site(labels, events), "site").with_columns(
-            place=pl.col("subjects").rank("ordinal", descending=True).over(_QUESTION).cast(pl.Int32)
-        ),
+        _counted(_with_site(labels, events), "site")
+        .sort(pl.col("subjects").neg(), "name")
+        .with_columns(place=pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over(_QUESTION)),
         _counted(true_years, "calendar_year").with_columns(place=pl.col("name").cast(pl.Int32)),
         pl.DataFrame(refused, schema_overrides={"horizon_days": pl.Int32, "place": pl.Int32}),
     ]
