@@ -1,0 +1,181 @@
+"""Computes clinical scores at prediction times: look up the inputs, apply what their absence means, ask the formula."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from features.scores.facts import completed_years, facts_of, latest_known, read_events, static_facts
+from features.scores.inputs import KINDS, Fact, Input
+from features.scores.stays import STAY_DAYS, stay_facts
+from features.tables import ClinicalScores, checked, empty
+from features.windows import KEYS
+
+_ROWS_AT_ONCE = 50_000
+_LONG = ["row", "fact", "value", "age_days", "record_id"]
+_STATUS_WHEN_MISSING = {
+    "exclude": "missing",
+    "assume_absent": "assumed_absent",
+    "assume_normal": "assumed_normal",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Score:
+    """A clinical score: for whom it is meant, what it reads, and its formula.
+
+    `population`, over the columns named after the inputs, says at which rows the score is meant; a row where it cannot
+    be told, because an input is missing, is kept. `formula` adds `value`, and where the score has them `risk` (the
+    published probability) and `points_<input>`. `note` says which variant was chosen, and what to beware of.
+    """
+
+    name: str
+    title: str
+    inputs: tuple[Input, ...]
+    population: pl.Expr
+    formula: Callable[[pl.LazyFrame], pl.LazyFrame]
+    meant_for: str
+    source: str
+    note: str = ""
+    unit: str | None = None
+
+
+def clinical_scores(
+    events: pl.LazyFrame, prediction_times: pl.DataFrame, names: Sequence[str] | None = None
+) -> pl.DataFrame:
+    """Compute clinical scores from what was known at each prediction time.
+
+    Reads:    `events`: features.tables.Events. `prediction_times`: subject_id, prediction_time; doubles count once.
+              `names`: which scores; all when None.
+    Returns:  ClinicalScores, sorted by its keys. No row where a score is not meant for the patient or the moment;
+              value null, with the reason, where it is meant but an input is missing or out of its range.
+    Raises:   KeyError for an unknown name.
+    """
+    from features.scores.registry import load_scores  # the scores' files import this one
+
+    scores = load_scores(names)
+    rows = prediction_times.select(KEYS).unique().sort(KEYS).with_row_index("row")
+    present = events.select("code").unique().collect()
+    parts = [empty(ClinicalScores)]
+    for first in range(0, rows.height, _ROWS_AT_ONCE):
+        some = rows.slice(first, _ROWS_AT_ONCE)
+        for score, table in scored_rows(events, some, scores, present):
+            parts.append(some.join(_with_provenance(score, table), on="row").select(empty(ClinicalScores).columns))
+    return checked(pl.concat(parts).sort(*KEYS, "score"), ClinicalScores)
+
+
+def scored_rows(
+    events: pl.LazyFrame, rows: pl.DataFrame, scores: Sequence[Score], present: pl.DataFrame
+) -> Iterator[tuple[Score, pl.DataFrame]]:
+    """Each score at the rows it is meant for. The events are read once for all scores.
+
+    Reads:    `rows`: row, subject_id, prediction_time. `present`: code, every code of the events.
+    Yields:   the score and a table: row, value, risk, and for each input its number and `points_`, `seen_` (what the
+              record says, or what was assumed), `age_days_`, `record_id_`, `status_` followed by its name.
+    """
+    inputs = list(dict.fromkeys(one for score in scores for one in score.inputs))
+    of_subjects = events.filter(pl.col("subject_id").is_in(rows["subject_id"].unique().implode()))
+    found = _look_up(read_events(of_subjects, inputs, present), rows, facts_of(inputs))
+    for score in scores:
+        columns = [_input_columns(one, found[one.fact], found.get(STAY_DAYS.fact)) for one in score.inputs]
+        table = pl.concat([rows.select("row"), *columns], how="horizontal").lazy()
+        scored = score.formula(table.filter(score.population.fill_null(value=True))).collect()
+        optional = ["risk", *(f"points_{one.name}" for one in score.inputs)]
+        yield (
+            score,
+            scored.with_columns(
+                pl.lit(None, pl.Float64).alias(name) for name in optional if name not in scored.columns
+            ),
+        )
+
+
+def _look_up(read: pl.DataFrame, rows: pl.DataFrame, facts: dict[Fact, Input]) -> dict[Fact, pl.DataFrame]:
+    """For each fact a table of value, age_days and record_id, in the order of `rows`; null where nothing was known."""
+    places = {kind: [place for place, one in enumerate(facts.values()) if one.kind == kind] for kind in KINDS}
+    of_kind = {kind: read.filter(pl.col("fact").is_in(places[kind])) for kind in KINDS}
+    is_timed = pl.col("time").is_not_null() & ~pl.col("fact").is_in([*places["static"], *places["stay"]])
+    latest = latest_known(read.filter(is_timed), rows)
+    is_age = pl.col("fact").is_in(places["age"])
+    stay_places = pl.DataFrame(
+        {"name": [one.name for one in facts.values()], "fact": range(len(facts))},
+        schema={"name": pl.String, "fact": pl.UInt32},
+    )
+    long = pl.concat(
+        [
+            latest.with_columns(value=pl.when(is_age).then(completed_years()).otherwise("value")).select(_LONG),
+            static_facts(of_kind["static"].filter(pl.col("time").is_null()), rows).select(_LONG),
+            stay_facts(of_kind["stay"], rows).join(stay_places, on="name").select(_LONG),
+        ]
+    )
+    parts = long.partition_by("fact", as_dict=True, include_key=False)
+    nothing = long.clear().drop("fact")
+    return {
+        fact: rows.select("row").join(parts.get((place,), nothing), on="row", how="left", maintain_order="left")
+        for place, fact in enumerate(facts)
+    }
+
+
+def _input_columns(one: Input, found: pl.DataFrame, stay: pl.DataFrame | None) -> pl.DataFrame:
+    """The columns of one input: its number for the formula, and where that came from."""
+    inside = pl.lit(value=True) if one.window_days is None else pl.col("age_days") < one.window_days
+    if one.within_stay:
+        assert stay is not None, f"{one.name} is asked within a stay, so the score must read STAY_DAYS too"
+        found = found.with_columns(stay_age_days=stay["age_days"])
+        inside &= pl.col("age_days") <= pl.col("stay_age_days")
+    is_found = inside.fill_null(value=one.kind == "static") & pl.col("value").is_not_null()
+    outside = pl.lit(value=False)
+    if one.low is not None:
+        outside |= pl.col("value") < one.low
+    if one.high is not None:
+        outside |= pl.col("value") > one.high
+    return found.select(
+        pl.when(is_found & ~outside)
+        .then("value")
+        .when(~is_found)
+        .then(pl.lit(one.assumed, pl.Float64))
+        .alias(one.name),
+        pl.when(is_found).then("value").otherwise(pl.lit(one.assumed, pl.Float64)).alias(f"seen_{one.name}"),
+        pl.when(is_found).then("age_days").alias(f"age_days_{one.name}"),
+        pl.when(is_found).then("record_id").alias(f"record_id_{one.name}"),
+        pl.when(is_found & outside)
+        .then(pl.lit("out_of_range"))
+        .when(is_found)
+        .then(pl.lit("found"))
+        .otherwise(pl.lit(_STATUS_WHEN_MISSING[one.when_missing]))
+        .alias(f"status_{one.name}"),
+    )
+
+
+def _with_provenance(score: Score, scored: pl.DataFrame) -> pl.DataFrame:
+    """row, score, value, risk, reason and inputs of ClinicalScores."""
+    inputs = [
+        pl.struct(
+            input=pl.lit(one.name),
+            value=f"seen_{one.name}",
+            unit=pl.lit(one.unit, pl.String),
+            points=pl.col(f"points_{one.name}").cast(pl.Float64),
+            age_days=f"age_days_{one.name}",
+            record_id=f"record_id_{one.name}",
+            status=f"status_{one.name}",
+        )
+        for one in score.inputs
+    ]
+    lacking = [_named(score, status) for status in ("missing", "out_of_range")]
+    reason = pl.concat_str(lacking, separator="; ", ignore_nulls=True)
+    return scored.select(
+        "row",
+        score=pl.lit(score.name),
+        value=pl.col("value").cast(pl.Float64),
+        risk=pl.col("risk").cast(pl.Float64),
+        reason=pl.when(pl.col("value").is_null()).then(
+            pl.when(reason == "").then(pl.lit("not defined for these inputs")).otherwise(reason)
+        ),
+        inputs=pl.concat_list(inputs),
+    )
+
+
+def _named(score: Score, status: str) -> pl.Expr:
+    """`status: a, b` with the names of the inputs that have it; null when none has."""
+    names = [pl.when(pl.col(f"status_{one.name}") == status).then(pl.lit(one.name)) for one in score.inputs]
+    listed = pl.concat_str(names, separator=", ", ignore_nulls=True)
+    return pl.when(listed != "").then(pl.lit(f"{status.replace('_', ' ')}: ") + listed)
