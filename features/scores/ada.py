@@ -8,47 +8,64 @@ Source:      the form of the ADA and the CDC, after Bang, Ann Intern Med 2009;15
 Reduced:     records hold neither exercise nor, as a rule, family history, whose absence says nothing. Neither is taken
              as 0 points: `ada_risk_reduced` leaves both out (age, sex, diabetes in pregnancy, high blood pressure, body
              mass index; 0 to 8 points). It is ours and unvalidated, and the threshold of 5 does not belong to it.
+Missing:     no body mass index, no result; an illness that nobody recorded counts as absent.
 """
 
 import polars as pl
 
+from features.codes import patterns_of_groups
+from features.scores.engine import Score
+from features.scores.inputs import AGE, IS_FEMALE, history
+from features.scores.points import add_points
+from features.scores.risk_factors import HAS_DIABETES, HAS_HYPERTENSION, bmi
 
-def add_ada_risk(rows: pl.LazyFrame) -> pl.LazyFrame:
+_HAD_GESTATIONAL_DIABETES = history(
+    "had_gestational_diabetes", patterns_of_groups("gestational_diabetes"), "Diabetes in a pregnancy, ever"
+)
+
+
+def add_ada_risk(inputs: pl.LazyFrame) -> pl.LazyFrame:
     """Add the published score.
 
-    Reads:   what `add_ada_risk_reduced` reads, and the booleans has_close_relative_with_diabetes (parent or sibling)
-             and is_active.
-    Adds:    ada_risk: 0 to 10 points. Null when an item is null, and for any other sex.
+    Reads:    what `add_ada_risk_reduced` reads, and as 1 or 0 close_relative_with_diabetes (parent or sibling) and
+              is_inactive.
+    Adds:     value (0 to 10 points), points_ of each item. Null when one is null.
     """
-    points = _reduced_points() + 1 * pl.col("has_close_relative_with_diabetes") + 1 * ~pl.col("is_active")
-    return rows.with_columns(ada_risk=points.cast(pl.Float64))
+    others = ("close_relative_with_diabetes", "is_inactive")
+    return add_points(inputs, _reduced_points() | {name: 1 * pl.col(name) for name in others})
 
 
-def add_ada_risk_reduced(rows: pl.LazyFrame) -> pl.LazyFrame:
+def add_ada_risk_reduced(inputs: pl.LazyFrame) -> pl.LazyFrame:
     """Add the score of the items that records hold.
 
-    Reads:   age (completed years), sex ("female" or "male"), bmi (kg/m²), and the booleans ever_hypertension and
-             ever_gestational_diabetes (no point for a man).
-    Adds:    ada_risk_reduced: 0 to 8 points. Null when an item is null, and for any other sex.
+    Reads:    age_years (completed), bmi (kg/m²), and as 1 or 0 is_female, has_hypertension and
+              had_gestational_diabetes, which gives a man no point.
+    Adds:     value (0 to 8 points), points_ of each item. Null when one is null.
     """
-    return rows.with_columns(ada_risk_reduced=_reduced_points().cast(pl.Float64))
+    return add_points(inputs, _reduced_points())
 
 
-def _reduced_points() -> pl.Expr:
-    age, bmi = pl.col("age"), pl.col("bmi")
-    point_of_sex = (
-        pl.when(pl.col("sex") == "male")
-        .then(1)
-        .when(pl.col("sex") == "female")
-        .then(1 * pl.col("ever_gestational_diabetes"))
-    )
-    return (
-        1 * (age >= 40)
-        + 1 * (age >= 50)
-        + 1 * (age >= 60)
-        + point_of_sex
-        + 1 * pl.col("ever_hypertension")
-        + 1 * (bmi >= 25)
-        + 1 * (bmi >= 30)
-        + 1 * (bmi >= 40)
-    )
+def _reduced_points() -> dict[str, pl.Expr]:
+    age, bmi, is_female = pl.col("age_years"), pl.col("bmi"), pl.col("is_female")
+    return {
+        "age_years": 1 * (age >= 40) + 1 * (age >= 50) + 1 * (age >= 60),
+        "is_female": 1 - is_female,
+        "had_gestational_diabetes": is_female * pl.col("had_gestational_diabetes"),
+        "has_hypertension": 1 * pl.col("has_hypertension"),
+        "bmi": 1 * (bmi >= 25) + 1 * (bmi >= 30) + 1 * (bmi >= 40),
+    }
+
+
+SCORES = (
+    Score(
+        name="ada_risk_reduced",
+        title="ADA diabetes risk test, reduced to what records hold",
+        inputs=(AGE, IS_FEMALE, _HAD_GESTATIONAL_DIABETES, HAS_HYPERTENSION, bmi(), HAS_DIABETES),
+        population=(pl.col("age_years") >= 18) & (pl.col("has_diabetes") == 0),
+        formula=add_ada_risk_reduced,
+        meant_for="Adults without known diabetes",
+        source="Form of the ADA and the CDC; Bang, Ann Intern Med 2009;151:775-83",
+        note="Unvalidated reduced form, 0 to 8 points: without exercise and family history. Off label for onset.",
+        unit="{score}",
+    ),
+)

@@ -26,7 +26,8 @@ class Score:
 
     `population`, over the columns named after the inputs, says at which rows the score is meant; a row where it cannot
     be told, because an input is missing, is kept. `formula` adds `value`, and where the score has them `risk` (the
-    published probability) and `points_<input>`. `note` says which variant was chosen, and what to beware of.
+    published probability), `points_<input>`, and `reason`: why `value` is null, where that is not said by an input that
+    is missing or out of its range. `note` says which variant was chosen, and what to beware of.
     """
 
     name: str
@@ -80,11 +81,15 @@ def scored_rows(
         columns = [_input_columns(one, found[one.fact], found.get(STAY_DAYS.fact)) for one in score.inputs]
         table = pl.concat([rows.select("row"), *columns], how="horizontal").lazy()
         scored = score.formula(table.filter(score.population.fill_null(value=True))).collect()
-        optional = ["risk", *(f"points_{one.name}" for one in score.inputs)]
+        optional = {
+            "reason": pl.String,
+            "risk": pl.Float64,
+            **{f"points_{one.name}": pl.Float64 for one in score.inputs},
+        }
         yield (
             score,
             scored.with_columns(
-                pl.lit(None, pl.Float64).alias(name) for name in optional if name not in scored.columns
+                pl.lit(None, kind).alias(name) for name, kind in optional.items() if name not in scored.columns
             ),
         )
 
@@ -168,7 +173,7 @@ def _with_provenance(score: Score, scored: pl.DataFrame) -> pl.DataFrame:
         value=pl.col("value").cast(pl.Float64),
         risk=pl.col("risk").cast(pl.Float64),
         reason=pl.when(pl.col("value").is_null()).then(
-            pl.when(reason == "").then(pl.lit("not defined for these inputs")).otherwise(reason)
+            pl.when(reason != "").then(reason).otherwise(pl.coalesce("reason", pl.lit("not defined for these inputs")))
         ),
         inputs=pl.concat_list(inputs),
     )

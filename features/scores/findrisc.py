@@ -8,60 +8,80 @@ Reduced:     records hold neither exercise nor diet, hardly ever the waist, and 
              it down, so that its absence says nothing. None of them is taken as 0 points: `findrisc_reduced` leaves
              those four items out (age, body mass index, drugs against high blood pressure, high glucose; 0 to 14
              points). It is ours and unvalidated: it ranks people, and no published risk belongs to it.
+Missing:     no body mass index, no result; a drug or a high glucose that nobody recorded counts as absent.
 """
 
 import polars as pl
 
+from features.codes import patterns_of_groups
+from features.scores.engine import Score
+from features.scores.inputs import AGE, history
+from features.scores.points import add_points
+from features.scores.risk_factors import EVER_BP_DRUG, HAS_DIABETES, bmi
+
 _RISK_OF_BAND = {0: 0.01, 7: 0.04, 12: 0.17, 15: 0.33, 21: 0.50}  # from these points on
 
+_HIGH_GLUCOSE = history(
+    "ever_high_glucose",
+    patterns_of_groups("prediabetes", "hyperglycaemia", "gestational_diabetes"),
+    "High glucose, prediabetes or diabetes of pregnancy as a diagnosis, ever",
+)
 
-def add_findrisc(rows: pl.LazyFrame) -> pl.LazyFrame:
+
+def add_findrisc(inputs: pl.LazyFrame) -> pl.LazyFrame:
     """Add the published score and its risk.
 
-    Reads:   what `add_findrisc_reduced` reads, sex ("female" or "male"), waist (cm), the booleans is_active (30 minutes
-             on most days) and eats_greens (vegetables, fruit or berries every day), and relatives_with_diabetes:
-             "none", "distant" (grandparent, aunt, uncle, cousin) or "close" (parent, sibling, child).
-    Adds:    findrisc (0 to 26 points) and findrisc_risk (probability within 10 years). Null when an item is null, and
-             for any other sex.
+    Reads:    what `add_findrisc_reduced` reads, waist (cm), relatives_with_diabetes ("none", "distant": grandparent,
+              aunt, uncle, cousin, "close": parent, sibling, child), and as 1 or 0 is_female, is_inactive (less than 30
+              minutes on most days) and no_daily_greens (vegetables, fruit or berries).
+    Adds:     value (0 to 26 points), risk (probability within 10 years), points_ of each item. Null when one is null.
     """
-    waist, relatives = pl.col("waist"), pl.col("relatives_with_diabetes")
-    waist_points = (
-        pl.when(pl.col("sex") == "male")
-        .then(3 * (waist >= 94) + 1 * (waist > 102))
-        .when(pl.col("sex") == "female")
+    waist, is_female = pl.col("waist"), pl.col("is_female") == 1
+    points = _reduced_points() | {
+        "waist": pl.when(is_female)
         .then(3 * (waist >= 80) + 1 * (waist > 88))
-    )
-    points = (
-        _reduced_points()
-        + waist_points
-        + 2 * ~pl.col("is_active")
-        + 1 * ~pl.col("eats_greens")
-        + relatives.replace_strict({"none": 0, "distant": 3, "close": 5}, default=None)
-    )
-    risk = pl.coalesce(
-        pl.when(pl.col("findrisc") >= lowest).then(risk) for lowest, risk in reversed(_RISK_OF_BAND.items())
-    )
-    return rows.with_columns(findrisc=points.cast(pl.Float64)).with_columns(findrisc_risk=risk)
+        .when(~is_female)
+        .then(3 * (waist >= 94) + 1 * (waist > 102)),
+        "is_inactive": 2 * pl.col("is_inactive"),
+        "no_daily_greens": 1 * pl.col("no_daily_greens"),
+        "relatives_with_diabetes": pl.col("relatives_with_diabetes").replace_strict(
+            {"none": 0, "distant": 3, "close": 5}, default=None
+        ),
+    }
+    bands = sorted(_RISK_OF_BAND.items(), reverse=True)
+    risk = pl.coalesce(pl.when(pl.col("value") >= lowest).then(risk) for lowest, risk in bands)
+    return add_points(inputs, points).with_columns(risk=risk)
 
 
-def add_findrisc_reduced(rows: pl.LazyFrame) -> pl.LazyFrame:
+def add_findrisc_reduced(inputs: pl.LazyFrame) -> pl.LazyFrame:
     """Add the score of the four items that records hold.
 
-    Reads:   age (completed years), bmi (kg/m²), and the booleans ever_bp_drug (a drug against high blood pressure) and
-             ever_high_glucose.
-    Adds:    findrisc_reduced: 0 to 14 points. Null when an item is null.
+    Reads:    age_years (completed), bmi (kg/m²), and as 1 or 0 ever_bp_drug and ever_high_glucose.
+    Adds:     value (0 to 14 points), points_ of each item. Null when one is null.
     """
-    return rows.with_columns(findrisc_reduced=_reduced_points().cast(pl.Float64))
+    return add_points(inputs, _reduced_points())
 
 
-def _reduced_points() -> pl.Expr:
-    age, bmi = pl.col("age"), pl.col("bmi")
-    return (
-        2 * (age >= 45)
-        + 1 * (age >= 55)
-        + 1 * (age >= 65)
-        + 1 * (bmi >= 25)
-        + 2 * (bmi > 30)
-        + 2 * pl.col("ever_bp_drug")
-        + 5 * pl.col("ever_high_glucose")
-    )
+def _reduced_points() -> dict[str, pl.Expr]:
+    age, bmi = pl.col("age_years"), pl.col("bmi")
+    return {
+        "age_years": 2 * (age >= 45) + 1 * (age >= 55) + 1 * (age >= 65),
+        "bmi": 1 * (bmi >= 25) + 2 * (bmi > 30),
+        "ever_bp_drug": 2 * pl.col("ever_bp_drug"),
+        "ever_high_glucose": 5 * pl.col("ever_high_glucose"),
+    }
+
+
+SCORES = (
+    Score(
+        name="findrisc_reduced",
+        title="FINDRISC, reduced to what records hold",
+        inputs=(AGE, bmi(), EVER_BP_DRUG, _HIGH_GLUCOSE, HAS_DIABETES),
+        population=(pl.col("age_years") >= 18) & (pl.col("has_diabetes") == 0),
+        formula=add_findrisc_reduced,
+        meant_for="Adults without known diabetes",
+        source="Form of the Finnish Diabetes Association; Lindström, Diabetes Care 2003;26:725-31",
+        note="Unvalidated reduced form, 0 to 14 points: without waist, exercise, diet and family history.",
+        unit="{score}",
+    ),
+)

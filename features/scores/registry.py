@@ -2,10 +2,18 @@
 
 from collections.abc import Sequence
 
-from features.scores import egfr
+from features.scores import ada, caide, egfr, findrisc, kfre, pce, prevent
 from features.scores.engine import Score
 
-SCORES: tuple[Score, ...] = (*egfr.SCORES,)
+SCORES: tuple[Score, ...] = (
+    *egfr.SCORES,
+    *prevent.SCORES,
+    *pce.SCORES,
+    *kfre.SCORES,
+    *findrisc.SCORES,
+    *ada.SCORES,
+    *caide.SCORES,
+)
 
 
 def load_scores(names: Sequence[str] | None = None) -> list[Score]:
