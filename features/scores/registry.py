@@ -2,10 +2,19 @@
 
 from collections.abc import Sequence
 
-from features.scores import egfr
+import polars as pl
+
+from features.scores import cha2ds2_vasc, charlson, egfr, hospital, lace, news2
 from features.scores.engine import Score
 
-SCORES: tuple[Score, ...] = (*egfr.SCORES,)
+SCORES: tuple[Score, ...] = (
+    *charlson.SCORES,
+    *lace.SCORES,
+    *hospital.SCORES,
+    *news2.SCORES,
+    *cha2ds2_vasc.SCORES,
+    *egfr.SCORES,
+)
 
 
 def load_scores(names: Sequence[str] | None = None) -> list[Score]:
@@ -13,4 +22,14 @@ def load_scores(names: Sequence[str] | None = None) -> list[Score]:
     known = {score.name: score for score in SCORES}
     if unknown := sorted(set(names or ()) - set(known)):
         raise KeyError(f"Unknown clinical scores: {', '.join(unknown)}. Known are {', '.join(known)}.")
-    return list(known.values()) if names is None else [score for name, score in known.items() if name in names]
+    return [score for name, score in known.items() if names is None or name in names]
+
+
+def answerable(codes: pl.DataFrame) -> list[str]:
+    """The names of the scores that records with these codes can answer.
+
+    Reads:    `codes`: code, every code of the records. A score that needs a kind of record (LACE: emergency visits) is
+              left out where the records hold none of it: then nobody's "none" means anything.
+    """
+    met = set(codes["code"])
+    return [score.name for score in SCORES if score.needs is None or score.needs in met]
