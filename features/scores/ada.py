@@ -13,15 +13,11 @@ Missing:     no body mass index, no result; an illness that nobody recorded coun
 
 import polars as pl
 
-from features.codes import patterns_of_groups
+from features.scores.conditions import condition
 from features.scores.engine import Score
-from features.scores.inputs import AGE, IS_FEMALE, history
+from features.scores.inputs import AGE, IS_FEMALE
 from features.scores.points import add_points
-from features.scores.risk_factors import HAS_DIABETES, HAS_HYPERTENSION, bmi
-
-_HAD_GESTATIONAL_DIABETES = history(
-    "had_gestational_diabetes", patterns_of_groups("gestational_diabetes"), "Diabetes in a pregnancy, ever"
-)
+from features.scores.risk_factors import bmi
 
 
 def add_ada_risk(inputs: pl.LazyFrame) -> pl.LazyFrame:
@@ -38,8 +34,8 @@ def add_ada_risk(inputs: pl.LazyFrame) -> pl.LazyFrame:
 def add_ada_risk_reduced(inputs: pl.LazyFrame) -> pl.LazyFrame:
     """Add the score of the items that records hold.
 
-    Reads:    age_years (completed), bmi (kg/m²), and as 1 or 0 is_female, has_hypertension and
-              had_gestational_diabetes, which gives a man no point.
+    Reads:    age_years (completed), bmi (kg/m²), and as 1 or 0 is_female, hypertension and
+              gestational_diabetes, which gives a man no point.
     Adds:     value (0 to 8 points), points_ of each item. Null when one is null.
     """
     return add_points(inputs, _reduced_points())
@@ -50,8 +46,8 @@ def _reduced_points() -> dict[str, pl.Expr]:
     return {
         "age_years": 1 * (age >= 40) + 1 * (age >= 50) + 1 * (age >= 60),
         "is_female": 1 - is_female,
-        "had_gestational_diabetes": is_female * pl.col("had_gestational_diabetes"),
-        "has_hypertension": 1 * pl.col("has_hypertension"),
+        "gestational_diabetes": is_female * pl.col("gestational_diabetes"),
+        "hypertension": 1 * pl.col("hypertension"),
         "bmi": 1 * (bmi >= 25) + 1 * (bmi >= 30) + 1 * (bmi >= 40),
     }
 
@@ -60,8 +56,15 @@ SCORES = (
     Score(
         name="ada_risk_reduced",
         title="ADA diabetes risk test, reduced to what records hold",
-        inputs=(AGE, IS_FEMALE, _HAD_GESTATIONAL_DIABETES, HAS_HYPERTENSION, bmi(), HAS_DIABETES),
-        population=(pl.col("age_years") >= 18) & (pl.col("has_diabetes") == 0),
+        inputs=(
+            AGE,
+            IS_FEMALE,
+            condition("gestational_diabetes"),
+            condition("hypertension"),
+            bmi(),
+            condition("diabetes"),
+        ),
+        population=(pl.col("age_years") >= 18) & (pl.col("diabetes") == 0),
         formula=add_ada_risk_reduced,
         meant_for="Adults without known diabetes",
         source="Form of the ADA and the CDC; Bang, Ann Intern Med 2009;151:775-83",

@@ -12,15 +12,13 @@ Missing:     no pressure, body mass index or cholesterol, no result.
 
 import polars as pl
 
-from features.codes import patterns_of_groups
+from features.scores.conditions import condition
 from features.scores.engine import Score
-from features.scores.inputs import AGE, IS_FEMALE, history, systolic_bp
+from features.scores.inputs import AGE, IS_FEMALE, systolic_bp
 from features.scores.points import add_points
 from features.scores.risk_factors import LOOKBACK_DAYS, MMOL_PER_MG_CHOLESTEROL, bmi, total_cholesterol
 
 _HIGH_CHOLESTEROL_MG_DL = 6.5 / MMOL_PER_MG_CHOLESTEROL
-
-_HAS_DEMENTIA = history("has_dementia", patterns_of_groups("dementia"), "Dementia, ever known")
 
 
 def add_caide(inputs: pl.LazyFrame) -> pl.LazyFrame:
@@ -64,8 +62,8 @@ SCORES = (
     Score(
         name="caide_reduced",
         title="CAIDE without APOE, reduced to what records hold",
-        inputs=(AGE, IS_FEMALE, systolic_bp(LOOKBACK_DAYS), bmi(), total_cholesterol(), _HAS_DEMENTIA),
-        population=pl.col("age_years").is_between(39, 64) & (pl.col("has_dementia") == 0),
+        inputs=(AGE, IS_FEMALE, systolic_bp(LOOKBACK_DAYS), bmi(), total_cholesterol(), condition("dementia")),
+        population=pl.col("age_years").is_between(39, 64) & (pl.col("dementia") == 0),
         formula=add_caide_reduced,
         meant_for="Age 39 to 64, no dementia known",
         source="Kivipelto, Lancet Neurol 2006;5:735-41",

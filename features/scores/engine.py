@@ -27,7 +27,8 @@ class Score:
     `population`, over the columns named after the inputs, says at which rows the score is meant; a row where it cannot
     be told, because an input is missing, is kept. `formula` adds `value`, and where the score has them `risk` (the
     published probability), `points_<input>`, and `reason`: why `value` is null, where that is not said by an input that
-    is missing or out of its range. `note` says which variant was chosen, and what to beware of.
+    is missing or out of its range. `note` says which variant was chosen, and what to beware of. `needs` is a code that
+    must occur in the records at all, lest its absence say "none" where it means "not kept".
     """
 
     name: str
@@ -39,6 +40,7 @@ class Score:
     source: str
     note: str = ""
     unit: str | None = None
+    needs: str | None = None
 
 
 def clinical_scores(

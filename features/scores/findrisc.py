@@ -13,19 +13,13 @@ Missing:     no body mass index, no result; a drug or a high glucose that nobody
 
 import polars as pl
 
-from features.codes import patterns_of_groups
+from features.scores.conditions import condition
 from features.scores.engine import Score
-from features.scores.inputs import AGE, history
+from features.scores.inputs import AGE
 from features.scores.points import add_points
-from features.scores.risk_factors import EVER_BP_DRUG, HAS_DIABETES, bmi
+from features.scores.risk_factors import EVER_BP_DRUG, bmi
 
 _RISK_OF_BAND = {0: 0.01, 7: 0.04, 12: 0.17, 15: 0.33, 21: 0.50}  # from these points on
-
-_HIGH_GLUCOSE = history(
-    "ever_high_glucose",
-    patterns_of_groups("prediabetes", "hyperglycaemia", "gestational_diabetes"),
-    "High glucose, prediabetes or diabetes of pregnancy as a diagnosis, ever",
-)
 
 
 def add_findrisc(inputs: pl.LazyFrame) -> pl.LazyFrame:
@@ -56,7 +50,7 @@ def add_findrisc(inputs: pl.LazyFrame) -> pl.LazyFrame:
 def add_findrisc_reduced(inputs: pl.LazyFrame) -> pl.LazyFrame:
     """Add the score of the four items that records hold.
 
-    Reads:    age_years (completed), bmi (kg/m²), and as 1 or 0 ever_bp_drug and ever_high_glucose.
+    Reads:    age_years (completed), bmi (kg/m²), and as 1 or 0 ever_bp_drug and high_glucose.
     Adds:     value (0 to 14 points), points_ of each item. Null when one is null.
     """
     return add_points(inputs, _reduced_points())
@@ -68,7 +62,7 @@ def _reduced_points() -> dict[str, pl.Expr]:
         "age_years": 2 * (age >= 45) + 1 * (age >= 55) + 1 * (age >= 65),
         "bmi": 1 * (bmi >= 25) + 2 * (bmi > 30),
         "ever_bp_drug": 2 * pl.col("ever_bp_drug"),
-        "ever_high_glucose": 5 * pl.col("ever_high_glucose"),
+        "high_glucose": 5 * pl.col("high_glucose"),
     }
 
 
@@ -76,8 +70,8 @@ SCORES = (
     Score(
         name="findrisc_reduced",
         title="FINDRISC, reduced to what records hold",
-        inputs=(AGE, bmi(), EVER_BP_DRUG, _HIGH_GLUCOSE, HAS_DIABETES),
-        population=(pl.col("age_years") >= 18) & (pl.col("has_diabetes") == 0),
+        inputs=(AGE, bmi(), EVER_BP_DRUG, condition("high_glucose"), condition("diabetes")),
+        population=(pl.col("age_years") >= 18) & (pl.col("diabetes") == 0),
         formula=add_findrisc_reduced,
         meant_for="Adults without known diabetes",
         source="Form of the Finnish Diabetes Association; Lindström, Diabetes Care 2003;26:725-31",

@@ -14,6 +14,7 @@ from functools import partial
 import polars as pl
 
 from features.codes import patterns_of_groups
+from features.scores.conditions import condition
 from features.scores.egfr import egfr
 from features.scores.engine import Score
 from features.scores.inputs import AGE, IS_FEMALE, creatinine, history
@@ -21,9 +22,10 @@ from features.scores.risk_factors import ALBUMIN_CREATININE, LOOKBACK_DAYS
 
 _BASELINE_SURVIVAL = {"north_america": {2: 0.9750, 5: 0.9240}, "elsewhere": {2: 0.9832, 5: 0.9365}}
 
-_HAS_CKD = history("has_ckd", patterns_of_groups("chronic_kidney_disease"), "Chronic kidney disease, ever known")
-_HAD_REPLACEMENT = history(
-    "had_kidney_replacement", patterns_of_groups("dialysis", "kidney_transplant"), "Dialysis or kidney transplant, ever"
+_REPLACEMENT = history(
+    "kidney_replacement",
+    (*condition("kidney_replacement").codes, *patterns_of_groups("dialysis")),
+    "Dialysis or transplanted kidney, now or in the past",
 )
 
 
@@ -54,10 +56,17 @@ SCORES = tuple(
     Score(
         name=f"kfre_{years}y",
         title=f"Kidney Failure Risk Equation, 4 variables, {years} years",
-        inputs=(AGE, IS_FEMALE, creatinine(LOOKBACK_DAYS), ALBUMIN_CREATININE, _HAS_CKD, _HAD_REPLACEMENT),
+        inputs=(
+            AGE,
+            IS_FEMALE,
+            creatinine(LOOKBACK_DAYS),
+            ALBUMIN_CREATININE,
+            condition("kidney_disease"),
+            _REPLACEMENT,
+        ),
         population=(pl.col("age_years") >= 18)
-        & (_EGFR < 60).fill_null(pl.col("has_ckd") == 1)
-        & (pl.col("had_kidney_replacement") == 0),
+        & (_EGFR < 60).fill_null(pl.col("kidney_disease") == 1)
+        & (pl.col("kidney_replacement") == 0),
         formula=partial(_from_record, years=years),
         meant_for="Adults with an eGFR below 60 or known kidney disease, neither dialysis nor transplant",
         source="Tangri, JAMA 2011;305:1553-9 and 2016;315:164-74",

@@ -16,11 +16,10 @@ from pathlib import Path
 
 import polars as pl
 
+from features.scores.conditions import condition
 from features.scores.engine import Score
 from features.scores.inputs import AGE, IS_FEMALE, systolic_bp
 from features.scores.risk_factors import (
-    HAD_ASCVD,
-    HAS_DIABETES,
     IS_BLACK,
     LOOKBACK_DAYS,
     ON_BP_DRUG,
@@ -34,7 +33,7 @@ def add_pce(inputs: pl.LazyFrame) -> pl.LazyFrame:
     """Add the 10-year risk of atherosclerotic cardiovascular disease.
 
     Reads:    age_years (completed), total_cholesterol and hdl_cholesterol (mg/dL), systolic_bp (mmHg), and as 1 or 0
-              is_female, is_black, on_bp_drug, is_smoking (now), has_diabetes. The engine holds their ranges.
+              is_female, is_black, on_bp_drug, is_smoking (now), diabetes. The engine holds their ranges.
     Adds:     value and risk: the probability. Null when a variable is null.
     """
     groups = product(("white", "black"), ("male", "female"))
@@ -52,8 +51,9 @@ def _coefficients(group: str) -> dict[str, float]:
 
 def _risk(group: str) -> pl.Expr:
     coefficients, terms = _coefficients(group), _terms()
-    # A plain sum, because sum_horizontal takes a null for 0.
-    total = sum((terms[term] * value for term, value in coefficients.items() if term in terms), start=pl.lit(0.0))
+    total = pl.sum_horizontal(
+        (terms[term] * value for term, value in coefficients.items() if term in terms), ignore_nulls=False
+    )
     return 1 - coefficients["survival"] ** (total - coefficients["mean"]).exp()
 
 
@@ -67,7 +67,7 @@ def _terms() -> dict[str, pl.Expr]:
         "ln_treated_sbp": pl.col("on_bp_drug") * ln_sbp,
         "ln_untreated_sbp": (1 - pl.col("on_bp_drug")) * ln_sbp,
         "smoking": pl.col("is_smoking"),
-        "diabetes": pl.col("has_diabetes"),
+        "diabetes": pl.col("diabetes"),
     }
     products = {f"ln_age*{name}": ln_age * term for name, term in alone.items()}
     return {**alone, **products, "ln_age^2": ln_age**2}
@@ -86,10 +86,10 @@ SCORES = (
             systolic_bp(LOOKBACK_DAYS, low=90, high=200),
             ON_BP_DRUG,
             SMOKING,
-            HAS_DIABETES,
-            HAD_ASCVD,
+            condition("diabetes"),
+            condition("atherosclerotic_disease"),
         ),
-        population=pl.col("age_years").is_between(40, 79) & (pl.col(HAD_ASCVD.name) == 0),
+        population=pl.col("age_years").is_between(40, 79) & (pl.col("atherosclerotic_disease") == 0),
         formula=add_pce,
         meant_for="Age 40 to 79, no atherosclerotic disease known",
         source="Goff, Circulation 2014;129:S49-73",

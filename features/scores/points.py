@@ -8,6 +8,5 @@ import polars as pl
 def add_points(inputs: pl.LazyFrame, points: Mapping[str, pl.Expr]) -> pl.LazyFrame:
     """Add `points_<input>` for each input, and `value`, their sum; null when any of them is null."""
     each = {name: expression.cast(pl.Float64) for name, expression in points.items()}
-    # A plain sum, because sum_horizontal takes a null for 0.
-    total = sum(each.values(), start=pl.lit(0.0))
+    total = pl.sum_horizontal(each.values(), ignore_nulls=False)
     return inputs.with_columns(value=total, **{f"points_{name}": expression for name, expression in each.items()})

@@ -16,12 +16,11 @@ from pathlib import Path
 
 import polars as pl
 
+from features.scores.conditions import condition
 from features.scores.egfr import egfr
 from features.scores.engine import Score
 from features.scores.inputs import AGE, IS_FEMALE, creatinine, systolic_bp
 from features.scores.risk_factors import (
-    HAD_CVD,
-    HAS_DIABETES,
     LOOKBACK_DAYS,
     MMOL_PER_MG_CHOLESTEROL,
     ON_BP_DRUG,
@@ -41,10 +40,10 @@ _ALWAYS = (
     IS_FEMALE,
     systolic_bp(LOOKBACK_DAYS, low=90, high=180),
     creatinine(LOOKBACK_DAYS),
-    HAS_DIABETES,
+    condition("diabetes"),
     SMOKING,
     ON_BP_DRUG,
-    HAD_CVD,
+    condition("cardiovascular_disease"),
 )
 _WITH_LIPIDS = (*_ALWAYS, total_cholesterol(130, 320), hdl_cholesterol(20, 100), ON_STATIN)
 INPUTS = {"cvd": _WITH_LIPIDS, "ascvd": _WITH_LIPIDS, "hf": (*_ALWAYS, bmi(18.5, 39.9))}
@@ -54,15 +53,16 @@ def add_prevent(inputs: pl.LazyFrame, outcome: str = "cvd", years: int = 10) -> 
     """Add the risk of "cvd", "ascvd" or "hf" within 10 or 30 years.
 
     Reads:    age_years (completed), egfr (mL/min/1.73 m², CKD-EPI 2021), systolic_bp (mmHg), total_cholesterol and
-              hdl_cholesterol (mg/dL; not for "hf"), bmi (kg/m²; for "hf"), and as 1 or 0 is_female, has_diabetes,
+              hdl_cholesterol (mg/dL; not for "hf"), bmi (kg/m²; for "hf"), and as 1 or 0 is_female, diabetes,
               is_smoking (now), on_bp_drug and on_statin (not for "hf").
     Adds:     value and risk: the probability. Null when a variable that the outcome reads is null, and for an eGFR
               outside 15 to 140, which `reason` says. The engine holds the other ranges.
     """
     terms, model = _terms(), f"{outcome}_{years}y"
-    # A plain sum, because sum_horizontal takes a null for 0.
     female, male = (
-        sum((terms[term] * value for term, value in _coefficients(f"{model}_{sex}").items()), start=pl.lit(0.0))
+        pl.sum_horizontal(
+            (terms[term] * value for term, value in _coefficients(f"{model}_{sex}").items()), ignore_nulls=False
+        )
         for sex in ("female", "male")
     )
     in_range = pl.col("egfr").is_between(*_EGFR_RANGE)
@@ -81,7 +81,7 @@ def _from_record(outcome: str, years: int) -> Score:
         name=f"prevent_{outcome}" if years == 10 else f"prevent_{outcome}_{years}y",
         title=f"PREVENT, {_TITLES[outcome]} within {years} years",
         inputs=INPUTS[outcome],
-        population=pl.col("age_years").is_between(30, _OLDEST[years]) & (pl.col(HAD_CVD.name) == 0),
+        population=pl.col("age_years").is_between(30, _OLDEST[years]) & (pl.col("cardiovascular_disease") == 0),
         formula=formula,
         meant_for=f"Age 30 to {_OLDEST[years]}, no cardiovascular disease known",
         source="Khan, Circulation 2024;149:430-49",
@@ -110,7 +110,7 @@ def _terms() -> dict[str, pl.Expr]:
         "bmi_above_30": (bmi.clip(lower_bound=30) - 30) / 5,
         "egfr_below_60": (egfr.clip(upper_bound=60) - 60) / -15,
         "egfr_above_60": (egfr.clip(lower_bound=60) - 90) / -15,
-        "diabetes": pl.col("has_diabetes"),
+        "diabetes": pl.col("diabetes"),
         "smoking": pl.col("is_smoking"),
         "bp_drug": pl.col("on_bp_drug"),
         "statin": pl.col("on_statin"),

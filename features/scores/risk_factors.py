@@ -93,10 +93,6 @@ IS_BLACK = static(
     "Recorded race: 1 Black, 0 any other; missing when both are recorded",
 )
 
-DIABETES_CODES = patterns_of_groups("type_1_diabetes", "type_2_diabetes", "diabetes_of_other_type")
-HAS_DIABETES = history("has_diabetes", DIABETES_CODES, "Diabetes, ever known")
-HAS_HYPERTENSION = history("has_hypertension", patterns_of_groups("hypertension"), "High blood pressure, ever known")
-
 ON_BP_DRUG = history(
     "on_bp_drug",
     patterns_of_groups("blood_pressure_drugs"),
@@ -108,14 +104,4 @@ EVER_BP_DRUG = history(
 )
 ON_STATIN = history(
     "on_statin", patterns_of_groups("statins"), "A statin, prescribed or given", window_days=PRESCRIPTION_DAYS
-)
-
-_ATHEROSCLEROTIC = ("coronary_heart_disease", "myocardial_infarction", "stroke", "peripheral_artery_disease")
-HAD_ASCVD = history(
-    "had_atherosclerotic_disease", patterns_of_groups(*_ATHEROSCLEROTIC), "Atherosclerotic disease, ever known"
-)
-HAD_CVD = history(
-    "had_cardiovascular_disease",
-    patterns_of_groups(*_ATHEROSCLEROTIC, "heart_failure"),
-    "Atherosclerotic disease or heart failure, ever known",
 )

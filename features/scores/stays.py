@@ -2,13 +2,12 @@
 
 import polars as pl
 
-from features.scores.inputs import Input
-from features.windows import KEYS
+from features.scores.inputs import Input, history, in_stay
 
 EMERGENCY_VISITS_DAYS = 183
 ADMISSIONS_DAYS = 365
-_STAY_START, _STAY_END, _EMERGENCY = "ENCOUNTER//IMP//start", "ENCOUNTER//IMP//end", "ENCOUNTER//EMER//start"
-_PRIORITY = "ENCOUNTER_PRIORITY//"
+_STAY_START, _STAY_END, EMERGENCY_START = "ENCOUNTER//IMP//start", "ENCOUNTER//IMP//end", "ENCOUNTER//EMER//start"
+_PRIORITY = "ENCOUNTER_PRIORITY//ACTPRIORITY//"
 _ACUTE = [f"{_PRIORITY}{code}" for code in ("EM", "UR", "S", "A")]  # emergency, urgent, stat, as soon as possible
 _SECONDS_PER_DAY = 86_400
 
@@ -18,7 +17,7 @@ STAY_DAYS = Input(
 IS_ACUTE = Input(
     "is_acute_admission",
     "stay",
-    (_STAY_START, _STAY_END, _EMERGENCY, f"{_PRIORITY}*"),
+    (_STAY_START, _STAY_END, EMERGENCY_START, f"{_PRIORITY}*"),
     "1 when the stay's priority (v3-ActPriority) is emergency, urgent, stat or as soon as possible; where none is "
     "recorded, when an emergency visit began within the day before the stay",
     when_missing="assume_absent",
@@ -27,7 +26,7 @@ IS_ACUTE = Input(
 EMERGENCY_VISITS = Input(
     "emergency_visits",
     "stay",
-    (_STAY_START, _STAY_END, _EMERGENCY),
+    (_STAY_START, _STAY_END, EMERGENCY_START),
     f"Emergency visits that began in the {EMERGENCY_VISITS_DAYS} days before the stay, without those of its last day, "
     "which led to it",
     when_missing="assume_absent",
@@ -40,6 +39,19 @@ ADMISSIONS = Input(
     f"Hospital stays that began in the {ADMISSIONS_DAYS} days before this one",
     when_missing="assume_absent",
     assumed=0.0,
+)
+# Discharge dispositions of NUBC (UB-04, form locator 17).
+DIED_IN_STAY = in_stay(
+    history(
+        "died_in_stay", tuple(f"DISCHARGE//NUBC//{code}" for code in ("20", "40", "41", "42")), "Left the stay dead"
+    )
+)
+LEFT_FOR_CARE = in_stay(
+    history(
+        "left_for_care",
+        tuple(f"DISCHARGE//NUBC//{code}" for code in "02 03 04 05 43 61 62 63 64 65 66 70".split()),
+        "Left for another hospital, a nursing facility or another institution",
+    )
 )
 
 
@@ -69,7 +81,7 @@ def stay_facts(read: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
     before = known.join(stays.select("row", "started", stay="encounter_id"), on="row").with_columns(
         days_before=(pl.col("started") - pl.col("time")).dt.total_seconds() / _SECONDS_PER_DAY
     )
-    emergencies = before.filter(pl.col("code") == _EMERGENCY)
+    emergencies = before.filter(pl.col("code") == EMERGENCY_START)
     led_here = pl.col("days_before").is_between(0, 1)
     priority = before.filter(pl.col("code").str.starts_with(_PRIORITY) & (pl.col("encounter_id") == pl.col("stay")))
     acute = pl.concat(

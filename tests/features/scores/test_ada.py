@@ -8,22 +8,22 @@ from features.scores.ada import add_ada_risk, add_ada_risk_reduced
 from tests.features.scores.scored import scored, without
 
 NO_POINTS = {
-    "age": 30,
-    "sex": "female",
+    "age_years": 30,
+    "is_female": 1,
     "bmi": 22.0,
-    "ever_hypertension": False,
-    "ever_gestational_diabetes": False,
-    "has_close_relative_with_diabetes": False,
-    "is_active": True,
+    "hypertension": 0,
+    "gestational_diabetes": 0,
+    "close_relative_with_diabetes": 0,
+    "is_inactive": 0,
 }
 MAN_62 = {
-    "age": 62,
-    "sex": "male",
+    "age_years": 62,
+    "is_female": 0,
     "bmi": 32.0,
-    "ever_hypertension": True,
-    "ever_gestational_diabetes": False,
-    "has_close_relative_with_diabetes": True,
-    "is_active": False,
+    "hypertension": 1,
+    "gestational_diabetes": 0,
+    "close_relative_with_diabetes": 1,
+    "is_inactive": 1,
 }
 
 
@@ -31,39 +31,37 @@ MAN_62 = {
     ("inputs", "points", "reduced"),
     [
         (MAN_62, 9, 7),  # 3 + 1 + 1 + 1 + 1 + 2; without relative and inactivity 7
-        (NO_POINTS | {"age": 45, "bmi": 26.0, "ever_gestational_diabetes": True}, 3, 3),  # 1 + 1 + 1
-        (NO_POINTS | {"age": 52, "bmi": 41.0}, 5, 5),  # 2 + 3
+        (NO_POINTS | {"age_years": 45, "bmi": 26.0, "gestational_diabetes": 1}, 3, 3),  # 1 + 1 + 1
+        (NO_POINTS | {"age_years": 52, "bmi": 41.0}, 5, 5),  # 2 + 3
         (NO_POINTS, 0, 0),
         (MAN_62 | {"bmi": 40.0}, 10, 8),  # the most
     ],
 )
 def test_worked_examples(inputs, points, reduced):
-    assert scored(add_ada_risk, inputs)["ada_risk"] == points
-    assert scored(add_ada_risk_reduced, inputs)["ada_risk_reduced"] == reduced
+    assert scored(add_ada_risk, inputs)["value"] == points
+    assert scored(add_ada_risk_reduced, inputs)["value"] == reduced
 
 
 @pytest.mark.parametrize(
     ("variable", "steps"),
     [
-        ("age", {39: 0, 40: 1, 49: 1, 50: 2, 59: 2, 60: 3}),
+        ("age_years", {39: 0, 40: 1, 49: 1, 50: 2, 59: 2, 60: 3}),
         ("bmi", {24.9: 0, 25.0: 1, 29.9: 1, 30.0: 2, 39.9: 2, 40.0: 3}),
     ],
 )
 def test_edges_of_the_bands(variable, steps):
-    assert {value: scored(add_ada_risk, NO_POINTS, **{variable: value})["ada_risk"] for value in steps} == steps
+    assert {value: scored(add_ada_risk, NO_POINTS, **{variable: value})["value"] for value in steps} == steps
 
 
 def test_diabetes_in_pregnancy_is_asked_of_women_alone():
-    man = scored(add_ada_risk_reduced, MAN_62, ever_gestational_diabetes=None)
-    assert man["ada_risk_reduced"] == 7
-    assert scored(add_ada_risk_reduced, MAN_62, sex="other")["ada_risk_reduced"] is None
+    assert scored(add_ada_risk_reduced, MAN_62, gestational_diabetes=1)["value"] == 7
 
 
 @pytest.mark.parametrize("variable", NO_POINTS)
 def test_a_missing_item_is_never_no_points(variable):
-    assert without(add_ada_risk, NO_POINTS, variable)["ada_risk"] is None
-    is_read = variable not in ("has_close_relative_with_diabetes", "is_active")
-    assert (without(add_ada_risk_reduced, NO_POINTS, variable)["ada_risk_reduced"] is None) == is_read
+    assert without(add_ada_risk, NO_POINTS, variable)["value"] is None
+    is_read = variable not in ("close_relative_with_diabetes", "is_inactive")
+    assert (without(add_ada_risk_reduced, NO_POINTS, variable)["value"] is None) == is_read
 
 
 @given(
@@ -71,6 +69,6 @@ def test_a_missing_item_is_never_no_points(variable):
     weights=st.tuples(st.floats(15, 60), st.floats(15, 60)),
 )
 def test_age_and_weight_never_lower_the_points(ages, weights):
-    less = scored(add_ada_risk_reduced, MAN_62, age=min(ages), bmi=min(weights))
-    more = scored(add_ada_risk_reduced, MAN_62, age=max(ages), bmi=max(weights))
-    assert less["ada_risk_reduced"] <= more["ada_risk_reduced"]
+    less = scored(add_ada_risk_reduced, MAN_62, age_years=min(ages), bmi=min(weights))
+    more = scored(add_ada_risk_reduced, MAN_62, age_years=max(ages), bmi=max(weights))
+    assert less["value"] <= more["value"]
