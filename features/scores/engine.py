@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
 
 from features.scores.facts import completed_years, facts_of, latest_known, read_events, static_facts
@@ -13,6 +14,7 @@ from features.windows import KEYS
 
 _ROWS_AT_ONCE = 50_000
 _LONG = ["row", "fact", "value", "age_days", "record_id"]
+_LACKING = ("missing", "out_of_range")
 _STATUS_WHEN_MISSING = {
     "exclude": "missing",
     "assume_absent": "assumed_absent",
@@ -62,7 +64,8 @@ def clinical_scores(
     for first in range(0, rows.height, _ROWS_AT_ONCE):
         some = rows.slice(first, _ROWS_AT_ONCE)
         for score, table in scored_rows(events, some, scores, present):
-            parts.append(some.join(_with_provenance(score, table), on="row").select(empty(ClinicalScores).columns))
+            if table.height:
+                parts.append(some.join(_with_provenance(score, table), on="row").select(empty(ClinicalScores).columns))
     return checked(pl.concat(parts).sort(*KEYS, "score"), ClinicalScores)
 
 
@@ -82,13 +85,12 @@ def scored_rows(
         columns = [_input_columns(one, found[one.fact], found.get(STAY_DAYS.fact)) for one in score.inputs]
         table = pl.concat([rows.select("row"), *columns], how="horizontal").lazy()
         scored = score.formula(table.filter(score.population.fill_null(value=True))).collect()
-        optional = ["risk", *(f"points_{one.name}" for one in score.inputs)]
-        yield (
-            score,
-            scored.with_columns(
-                pl.lit(None, pl.Float64).alias(name) for name in optional if name not in scored.columns
-            ),
+        blank = ["risk", *(f"points_{one.name}" for one in score.inputs)]
+        scored = scored.with_columns(
+            pl.lit(None, pl.Float64).alias(name) for name in blank if name not in scored.columns
         )
+        is_lacking = pl.any_horizontal(pl.col(f"status_{one.name}").is_in(_LACKING) for one in score.inputs)
+        yield score, scored.with_columns(pl.when(~is_lacking).then(pl.col("value", "risk").cast(pl.Float64)))
 
 
 def _look_up(read: pl.DataFrame, rows: pl.DataFrame, facts: dict[Fact, Input]) -> dict[Fact, pl.DataFrame]:
@@ -150,8 +152,23 @@ def _input_columns(one: Input, found: pl.DataFrame, stay: pl.DataFrame | None) -
 
 def _with_provenance(score: Score, scored: pl.DataFrame) -> pl.DataFrame:
     """row, score, value, risk, reason and inputs of ClinicalScores."""
-    inputs = [
-        pl.struct(
+    reason = pl.concat_str([_named(score, status) for status in _LACKING], separator="; ", ignore_nulls=True)
+    return scored.select(
+        "row",
+        score=pl.lit(score.name),
+        value="value",
+        risk="risk",
+        reason=pl.when(pl.col("value").is_null()).then(
+            pl.when(reason == "").then(pl.lit("not defined for these inputs")).otherwise(reason)
+        ),
+    ).with_columns(inputs=_provenance(score, scored))
+
+
+def _provenance(score: Score, scored: pl.DataFrame) -> pl.Series:
+    """The list of inputs of each row. All inputs one below the other, put in order: lists of structs are slow."""
+    rows, width = scored.height, len(score.inputs)
+    below_each_other = pl.concat(
+        scored.select(
             input=pl.lit(one.name),
             value=f"seen_{one.name}",
             unit=pl.lit(one.unit, pl.String),
@@ -161,19 +178,9 @@ def _with_provenance(score: Score, scored: pl.DataFrame) -> pl.DataFrame:
             status=f"status_{one.name}",
         )
         for one in score.inputs
-    ]
-    lacking = [_named(score, status) for status in ("missing", "out_of_range")]
-    reason = pl.concat_str(lacking, separator="; ", ignore_nulls=True)
-    return scored.select(
-        "row",
-        score=pl.lit(score.name),
-        value=pl.col("value").cast(pl.Float64),
-        risk=pl.col("risk").cast(pl.Float64),
-        reason=pl.when(pl.col("value").is_null()).then(
-            pl.when(reason == "").then(pl.lit("not defined for these inputs")).otherwise(reason)
-        ),
-        inputs=pl.concat_list(inputs),
     )
+    by_row = np.arange(rows * width).reshape(width, rows).T.ravel()
+    return below_each_other[by_row].to_struct().reshape((rows, width)).arr.to_list()
 
 
 def _named(score: Score, status: str) -> pl.Expr:
