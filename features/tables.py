@@ -161,7 +161,7 @@ class FeatureDefinitions(dy.Schema):
     feature = dy.String(primary_key=True, description="Column name in the feature table.")
     description = dy.String(description="What it says, in words.")
     unit = dy.String(nullable=True, description="Unit of the column; null for counts and flags.")
-    kind = dy.String(description="demographic, state, count, utilisation or value.")
+    kind = dy.String(description="demographic, state, count, utilisation, value or clinical_score.")
     statistic = dy.String(description="How it is computed: count, is_present, last, mean, slope, days_since, …")
     codes = dy.List(
         dy.String(),

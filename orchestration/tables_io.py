@@ -25,6 +25,7 @@ CONTRACTS: dict[str, type[dy.Schema]] = {
     "study_days": tables.StudyDays,
     "labels": tables.Labels,
     "feature_definitions": tables.FeatureDefinitions,
+    "clinical_scores": tables.ClinicalScores,
     "features": tables.FeatureKeys,
     "predictions": tables.Predictions,
     "evaluations": tables.Evaluations,

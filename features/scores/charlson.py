@@ -1,6 +1,6 @@
 """How heavy is the burden of illness? The Charlson comorbidity index, with and without age, and Quan's later weights.
 
-Population: everybody of known age. Policy: an illness that is not on record counts as absent, and the result says so.
+Population: adults. Policy: an illness that is not on record counts as absent, and the result says so.
 All of the record counts, not only recent years: the items are chronic.
 Codes: Quan, Med Care 2005;43:1130-9, on ICD-10; SNOMED CT as conditions.toml says. As there, every stage of chronic
 kidney disease counts, and E08 and E09 (diabetes from another cause) do not.
@@ -91,29 +91,29 @@ SCORES = (
     Score(
         name="charlson",
         title="Charlson comorbidity index, weights of 1987",
-        inputs=_ILLNESSES,
-        population=pl.lit(value=True),
+        inputs=(*_ILLNESSES, AGE),
+        population=pl.col("age_years") >= 18,
         formula=add_charlson(WEIGHTS_1987),
-        meant_for="Everybody",
+        meant_for="Adults",
         source=f"Charlson, J Chronic Dis 1987;40:373-83; {_CODES}",
     ),
     Score(
         name="charlson_age",
         title="Charlson comorbidity index with age",
         inputs=(*_ILLNESSES, AGE),
-        population=pl.lit(value=True),
+        population=pl.col("age_years") >= 18,
         formula=add_charlson(WEIGHTS_1987, with_age=True),
-        meant_for="Everybody",
+        meant_for="Adults",
         source=f"Charlson, J Clin Epidemiol 1994;47:1245-51; {_CODES}",
         note="Risk: of dying within ten years, as published; not recalibrated for today.",
     ),
     Score(
         name="charlson_quan",
         title="Charlson comorbidity index, weights of Quan 2011",
-        inputs=_ILLNESSES,
-        population=pl.lit(value=True),
+        inputs=(*_ILLNESSES, AGE),
+        population=pl.col("age_years") >= 18,
         formula=add_charlson(WEIGHTS_2011),
-        meant_for="Everybody",
+        meant_for="Adults",
         source=f"Quan, Am J Epidemiol 2011;173:676-82; {_CODES}",
     ),
 )
