@@ -8,18 +8,33 @@ Reduced:     records hold neither exercise nor diet, hardly ever the waist, and 
              it down, so that its absence says nothing. None of them is taken as 0 points: `findrisc_reduced` leaves
              those four items out (age, body mass index, drugs against high blood pressure, high glucose; 0 to 14
              points). It is ours and unvalidated: it ranks people, and no published risk belongs to it.
-Missing:     no body mass index, no result; a drug or a high glucose that nobody recorded counts as absent.
+Glucose:     the form asks whether a high glucose was ever found. Here that is a diagnosis, or a latest HbA1c of 5.7 %
+             or more, where prediabetes begins.
+Missing:     no body mass index, no result. A drug that nobody recorded counts as absent, and so does a high glucose
+             that nobody found: without an HbA1c it is taken as normal, which its status says.
 """
 
 import polars as pl
 
 from features.scores.conditions import condition
 from features.scores.engine import Score
-from features.scores.inputs import AGE
+from features.scores.inputs import AGE, or_normal, value
 from features.scores.points import add_points
-from features.scores.risk_factors import EVER_BP_DRUG, bmi
+from features.scores.risk_factors import EVER_BP_DRUG, LOOKBACK_DAYS, bmi
 
 _RISK_OF_BAND = {0: 0.01, 7: 0.04, 12: 0.17, 15: 0.33, 21: 0.50}  # from these points on
+
+_HBA1C = or_normal(
+    value(
+        "hba1c",
+        ("LOINC//4548-4",),
+        "%",
+        "HbA1c",
+        window_days=LOOKBACK_DAYS,
+        conversions=(("mmol/mol", 0.0915, 2.15),),
+    ),
+    normal=5.0,
+)
 
 
 def add_findrisc(inputs: pl.LazyFrame) -> pl.LazyFrame:
@@ -50,19 +65,20 @@ def add_findrisc(inputs: pl.LazyFrame) -> pl.LazyFrame:
 def add_findrisc_reduced(inputs: pl.LazyFrame) -> pl.LazyFrame:
     """Add the score of the four items that records hold.
 
-    Reads:    age_years (completed), bmi (kg/m²), and as 1 or 0 ever_bp_drug and high_glucose.
+    Reads:    age_years (completed), bmi (kg/m²), hba1c (%), and as 1 or 0 ever_bp_drug and high_glucose (a diagnosis).
     Adds:     value (0 to 14 points), points_ of each item. Null when one is null.
     """
     return add_points(inputs, _reduced_points())
 
 
 def _reduced_points() -> dict[str, pl.Expr]:
-    age, bmi = pl.col("age_years"), pl.col("bmi")
+    age, bmi, is_coded = pl.col("age_years"), pl.col("bmi"), pl.col("high_glucose") == 1
     return {
         "age_years": 2 * (age >= 45) + 1 * (age >= 55) + 1 * (age >= 65),
         "bmi": 1 * (bmi >= 25) + 2 * (bmi > 30),
         "ever_bp_drug": 2 * pl.col("ever_bp_drug"),
-        "high_glucose": 5 * pl.col("high_glucose"),
+        "high_glucose": 5 * is_coded,
+        "hba1c": 5 * (~is_coded & (pl.col("hba1c") >= 5.7)),
     }
 
 
@@ -70,7 +86,7 @@ SCORES = (
     Score(
         name="findrisc_reduced",
         title="FINDRISC, reduced to what records hold",
-        inputs=(AGE, bmi(), EVER_BP_DRUG, condition("high_glucose"), condition("diabetes")),
+        inputs=(AGE, bmi(), EVER_BP_DRUG, condition("high_glucose"), _HBA1C, condition("diabetes")),
         population=(pl.col("age_years") >= 18) & (pl.col("diabetes") == 0),
         formula=add_findrisc_reduced,
         meant_for="Adults without known diabetes",

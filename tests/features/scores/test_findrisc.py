@@ -16,6 +16,7 @@ MAN_58 = {
     "no_daily_greens": 1,
     "ever_bp_drug": 1,
     "high_glucose": 0,
+    "hba1c": 5.0,
     "relatives_with_diabetes": "close",
 }
 WOMAN_50 = {
@@ -27,6 +28,7 @@ WOMAN_50 = {
     "no_daily_greens": 0,
     "ever_bp_drug": 0,
     "high_glucose": 1,
+    "hba1c": 5.0,
     "relatives_with_diabetes": "distant",
 }
 NO_POINTS = WOMAN_50 | {
@@ -34,6 +36,7 @@ NO_POINTS = WOMAN_50 | {
     "bmi": 23.0,
     "waist": 75.0,
     "high_glucose": 0,
+    "hba1c": 5.0,
     "relatives_with_diabetes": "none",
 }
 MAN_35 = NO_POINTS | {
@@ -69,6 +72,8 @@ def test_worked_examples(inputs, points, risk, reduced):
         (NO_POINTS, "bmi", {24.9: 0, 25.0: 1, 30.0: 1, 30.1: 3}),
         (NO_POINTS, "waist", {79.0: 0, 80.0: 3, 88.0: 3, 89.0: 4}),
         (NO_POINTS | {"is_female": 0}, "waist", {93.0: 0, 94.0: 3, 102.0: 3, 103.0: 4}),
+        (NO_POINTS, "hba1c", {5.6: 0, 5.7: 5}),
+        (NO_POINTS | {"high_glucose": 1}, "hba1c", {5.6: 5, 5.7: 5}),  # once, however it was found
         (NO_POINTS, "relatives_with_diabetes", {"none": 0, "distant": 3, "close": 5}),
     ],
 )
@@ -94,7 +99,7 @@ def test_bands_of_risk(extra_points, risk):
 def test_a_missing_item_is_never_no_points(variable):
     assert without(add_findrisc, MAN_58, variable)["value"] is None
     assert without(add_findrisc, MAN_58, variable)["risk"] is None
-    is_read = variable in ("age_years", "bmi", "ever_bp_drug", "high_glucose")
+    is_read = variable in ("age_years", "bmi", "ever_bp_drug", "high_glucose", "hba1c")
     assert (without(add_findrisc_reduced, MAN_58, variable)["value"] is None) == is_read
 
 

@@ -2,6 +2,7 @@
 
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
 from features.scores.engine import clinical_scores
 from tests.features.small_events import day, events_table, person, times
@@ -17,7 +18,8 @@ DIABETES_RISK = {"findrisc_reduced", "ada_risk_reduced"}
 KFRE = {"kfre_2y", "kfre_5y"}
 
 # The worked example of PREVENT at 50 years and ten months; this creatinine is an eGFR of 90 for a woman of 50.
-WORKED: dict[str, tuple[object, ...]] = {
+Record = dict[str, tuple[object, ...]]
+WORKED: Record = {
     "SNOMED//44054006": (None, None),
     "RXNORM//314076": (None, None),
     "LOINC//8480-6": (160.0, "mm[Hg]"),
@@ -32,22 +34,17 @@ WITHOUT_DIABETES = {code: said for code, said in WORKED.items() if code != "SNOM
 HIGH_CREATININE = {"LOINC//2160-0": (2.0, "mg/dL"), "LOINC//14959-1": (300.0, "mg/g")}
 
 
-def score(
-    record: dict[str, tuple[object, ...]], age: int = 50, sex: str = "female", days_ago: float = 30
-) -> dict[str, dict[str, object]]:
+def rows_of(record: Record) -> list[tuple[dict[str, object], tuple[object, ...]]]:
+    """The events of a record without their times, each with what the record says of it."""
+    names = {1: ("text_value",), 2: ("numeric_value", "unit"), 0: ()}
+    return [({"code": code, **dict(zip(names[len(said)], said, strict=True))}, said) for code, said in record.items()]
+
+
+def score(record: Record, age: int = 50, sex: str = "female", days_ago: float = 30) -> dict[str, dict[str, object]]:
     """Every score of a person with this record, by name."""
-    rows = person(born=day(0).replace(year=2015 - age, month=1), sex=sex)
-    for code, said in record.items():
-        row: dict[str, object] = {"code": code}
-        if said:
-            row["time"] = day(-days_ago)
-            row |= (
-                {"text_value": said[0]}
-                if isinstance(said[0], str)
-                else dict(zip(("numeric_value", "unit"), said, strict=True))
-            )
-        rows.append(row)
-    scored = clinical_scores(events_table(*rows), times(day(0)), NAMES)
+    born = person(born=day(0).replace(year=2015 - age, month=1), sex=sex)
+    rows = [row | ({"time": day(-days_ago)} if said else {}) for row, said in rows_of(record)]
+    scored = clinical_scores(events_table(*born, *rows), times(day(0)), NAMES)
     return {row["score"]: row for row in scored.iter_rows(named=True)}
 
 
@@ -70,6 +67,7 @@ def test_the_worked_example_from_a_record():
     without_diabetes = score(WITHOUT_DIABETES)
     # FINDRISC: age 45 to 54: 2; above 30 kg/m²: 3; drug: 2. ADA: age 50 to 59: 2; 30 to 39 kg/m²: 2.
     assert without_diabetes["findrisc_reduced"]["value"] == 7
+    assert score(WITHOUT_DIABETES | {"LOINC//4548-4": (39.0, "mmol/mol")})["findrisc_reduced"]["value"] == 12  # 5.72 %
     assert without_diabetes["ada_risk_reduced"]["value"] == 4
     # The worked example of KFRE, a man of 60 with 300 mg/g; this creatinine is an eGFR of 30 for him.
     kidneys = score(WORKED | HIGH_CREATININE | {"LOINC//2160-0": (2.409, "mg/dL")}, age=60, sex="male")
@@ -218,3 +216,15 @@ def test_the_numbers_lead_back_to_their_records():
     # Birth and sex are records 1 and 2, the codes follow in their order.
     assert record["record_id"].item() == 3 + list(WORKED | HIGH_CREATININE).index("LOINC//14959-1")
     assert record.select("value", "unit", "status", "age_days").row(0) == (300.0, "mg/g", "found", 30.0)
+
+
+def test_what_becomes_known_later_changes_nothing():
+    moment = times(day(0))
+    past = [row | ({"time": day(-30)} if said else {}) for row, said in rows_of(WORKED | HIGH_CREATININE)]
+    # Everything again, with other values: a second later, and long ago but learnt a second later.
+    other = {"numeric_value": 111.0, "text_value": "SNOMED//449868002"}
+    later = [row | other | {"time": day(0.00002)} for row, said in rows_of(WORKED | HIGH_CREATININE) if said]
+    learnt = [row | {"time": day(-20), "known_time": day(0.00002)} for row in later]
+    before = clinical_scores(events_table(*person(), *past), moment, NAMES)
+    assert_frame_equal(clinical_scores(events_table(*person(), *past, *later, *learnt), moment, NAMES), before)
+    assert before.height == 10
