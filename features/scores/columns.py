@@ -41,9 +41,10 @@ def score_cells(
     if not columns:
         return
     scores = load_scores([feature.removeprefix(_PREFIX) for feature in columns])
-    for score, table in scored_rows(events, rows, scores, present):
-        column = columns[f"{_PREFIX}{score.name}"]
-        yield table.select("row", column=pl.lit(column), cell=pl.col("value").cast(pl.Float32)).drop_nulls("cell")
+    for score, scored in scored_rows(events, rows, scores, present):
+        column = pl.lit(columns[f"{_PREFIX}{score.name}"])
+        cells = scored.select("row", column=column, cell=pl.col("value").cast(pl.Float32))
+        yield cells.drop_nulls("cell").collect()
 
 
 def records_behind_scores(events: pl.LazyFrame, asked: pl.DataFrame) -> pl.DataFrame:

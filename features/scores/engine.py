@@ -63,7 +63,8 @@ def clinical_scores(
     parts = [empty(ClinicalScores)]
     for first in range(0, rows.height, _ROWS_AT_ONCE):
         some = rows.slice(first, _ROWS_AT_ONCE)
-        for score, table in scored_rows(events, some, scores, present):
+        for score, scored in scored_rows(events, some, scores, present):
+            table = scored.collect()
             if table.height:
                 parts.append(some.join(_with_provenance(score, table), on="row").select(empty(ClinicalScores).columns))
     return checked(pl.concat(parts).sort(*KEYS, "score"), ClinicalScores)
@@ -71,83 +72,100 @@ def clinical_scores(
 
 def scored_rows(
     events: pl.LazyFrame, rows: pl.DataFrame, scores: Sequence[Score], present: pl.DataFrame
-) -> Iterator[tuple[Score, pl.DataFrame]]:
+) -> Iterator[tuple[Score, pl.LazyFrame]]:
     """Each score at the rows it is meant for. The events are read once for all scores.
 
     Reads:    `rows`: row, subject_id, prediction_time. `present`: code, every code of the events.
     Yields:   the score and a table: row, value, risk, and for each input its number and `points_`, `seen_` (what the
               record says, or what was assumed), `age_days_`, `record_id_`, `status_` followed by its name.
     """
-    inputs = list(dict.fromkeys(one for score in scores for one in score.inputs))
+    facts = facts_of([one for score in scores for one in score.inputs])
+    places = {fact: place for place, fact in enumerate(facts)}
     of_subjects = events.filter(pl.col("subject_id").is_in(rows["subject_id"].unique().implode()))
-    found = _look_up(read_events(of_subjects, inputs, present), rows, facts_of(inputs))
+    found = _look_up(read_events(of_subjects, facts, present), rows, facts)
     for score in scores:
-        columns = [_input_columns(one, found[one.fact], found.get(STAY_DAYS.fact)) for one in score.inputs]
-        table = pl.concat([rows.select("row"), *columns], how="horizontal").lazy()
-        scored = score.formula(table.filter(score.population.fill_null(value=True))).collect()
-        blank = {"reason": pl.String, "risk": pl.Float64, **{f"points_{one.name}": pl.Float64 for one in score.inputs}}
-        scored = scored.with_columns(
-            pl.lit(None, kind).alias(name) for name, kind in blank.items() if name not in scored.columns
-        )
+        columns = [
+            column
+            for one in score.inputs
+            for column in _input_columns(one, places[one.fact], places.get(STAY_DAYS.fact))
+        ]
+        meant_for = found.lazy().select("row", *columns).filter(score.population.fill_null(value=True))
+        scored = score.formula(meant_for)
+        known = scored.collect_schema().names()
+        optional = {"reason": pl.String, "risk": pl.Float64} | {
+            f"points_{one.name}": pl.Float64 for one in score.inputs
+        }
+        blank = [pl.lit(None, kind).alias(name) for name, kind in optional.items() if name not in known]
         is_lacking = pl.any_horizontal(pl.col(f"status_{one.name}").is_in(_LACKING) for one in score.inputs)
-        yield score, scored.with_columns(pl.when(~is_lacking).then(pl.col("value", "risk").cast(pl.Float64)))
+        yield (
+            score,
+            scored.with_columns(blank).with_columns(
+                pl.when(~is_lacking).then(pl.col("value", "risk").cast(pl.Float64))
+            ),
+        )
 
 
-def _look_up(read: pl.DataFrame, rows: pl.DataFrame, facts: dict[Fact, Input]) -> dict[Fact, pl.DataFrame]:
-    """For each fact a table of value, age_days and record_id, in the order of `rows`; null where nothing was known."""
+def _look_up(read: pl.DataFrame, rows: pl.DataFrame, facts: dict[Fact, Input]) -> pl.DataFrame:
+    """row, and for the fact of each place its `value`, `age_days` and `record_id` (`3_value`); null when not known."""
     places = {kind: [place for place, one in enumerate(facts.values()) if one.kind == kind] for kind in KINDS}
-    of_kind = {kind: read.filter(pl.col("fact").is_in(places[kind])) for kind in KINDS}
     is_timed = pl.col("time").is_not_null() & ~pl.col("fact").is_in([*places["static"], *places["stay"]])
     latest = latest_known(read.filter(is_timed), rows)
     is_age = pl.col("fact").is_in(places["age"])
+    statics = read.filter(pl.col("fact").is_in(places["static"]) & pl.col("time").is_null())
+    of_stays = read.filter(pl.col("fact").is_in(places["stay"]) & pl.col("time").is_not_null())
     stay_places = pl.DataFrame(
-        {"name": [one.name for one in facts.values()], "fact": range(len(facts))},
+        [(one.name, place) for place, one in enumerate(facts.values()) if one.kind == "stay"],
         schema={"name": pl.String, "fact": pl.UInt32},
+        orient="row",
     )
     long = pl.concat(
         [
             latest.with_columns(value=pl.when(is_age).then(completed_years()).otherwise("value")).select(_LONG),
-            static_facts(of_kind["static"].filter(pl.col("time").is_null()), rows).select(_LONG),
-            stay_facts(of_kind["stay"], rows).join(stay_places, on="name").select(_LONG),
+            static_facts(statics, rows).select(_LONG),
+            stay_facts(of_stays, rows).join(stay_places, on="name").select(_LONG),
         ]
     )
     parts = long.partition_by("fact", as_dict=True, include_key=False)
-    nothing = long.clear().drop("fact")
-    return {
-        fact: rows.select("row").join(parts.get((place,), nothing), on="row", how="left", maintain_order="left")
-        for place, fact in enumerate(facts)
-    }
+    nothing = long.clear().drop("row", "fact").clear(rows.height)
+    columns = []
+    for place in range(len(facts)):
+        here = parts.get((place,))
+        aligned = (
+            nothing if here is None else rows.select("row").join(here, on="row", how="left", maintain_order="left")
+        )
+        columns.append(aligned.select(pl.col(nothing.columns).name.prefix(f"{place}_")))
+    return pl.concat([rows.select("row"), *columns], how="horizontal")
 
 
-def _input_columns(one: Input, found: pl.DataFrame, stay: pl.DataFrame | None) -> pl.DataFrame:
+def _input_columns(one: Input, place: int, stay_place: int | None) -> list[pl.Expr]:
     """The columns of one input: its number for the formula, and where that came from."""
-    inside = pl.lit(value=True) if one.window_days is None else pl.col("age_days") < one.window_days
+    value, age_days, record_id = (pl.col(f"{place}_{name}") for name in ("value", "age_days", "record_id"))
+    is_found = value.is_not_null()
+    if one.window_days is not None:
+        is_found &= age_days < one.window_days
     if one.within_stay:
-        assert stay is not None, f"{one.name} is asked within a stay, so the score must read STAY_DAYS too"
-        found = found.with_columns(stay_age_days=stay["age_days"])
-        inside &= pl.col("age_days") <= pl.col("stay_age_days")
-    is_found = inside.fill_null(value=one.kind == "static") & pl.col("value").is_not_null()
+        assert stay_place is not None, f"{one.name} is asked within a stay, so its score must read STAY_DAYS too"
+        is_found &= (age_days <= pl.col(f"{stay_place}_age_days")).fill_null(value=False)
     outside = pl.lit(value=False)
     if one.low is not None:
-        outside |= pl.col("value") < one.low
+        outside |= value < one.low
     if one.high is not None:
-        outside |= pl.col("value") > one.high
-    return found.select(
-        pl.when(is_found & ~outside)
-        .then("value")
-        .when(~is_found)
-        .then(pl.lit(one.assumed, pl.Float64))
-        .alias(one.name),
-        pl.when(is_found).then("value").otherwise(pl.lit(one.assumed, pl.Float64)).alias(f"seen_{one.name}"),
-        pl.when(is_found).then("age_days").alias(f"age_days_{one.name}"),
-        pl.when(is_found).then("record_id").alias(f"record_id_{one.name}"),
+        outside |= value > one.high
+    assumed = pl.lit(one.assumed, pl.Float64)
+    status = (
         pl.when(is_found & outside)
         .then(pl.lit("out_of_range"))
         .when(is_found)
         .then(pl.lit("found"))
         .otherwise(pl.lit(_STATUS_WHEN_MISSING[one.when_missing]))
-        .alias(f"status_{one.name}"),
     )
+    return [
+        pl.when(is_found & ~outside).then(value).when(~is_found).then(assumed).alias(one.name),
+        pl.when(is_found).then(value).otherwise(assumed).alias(f"seen_{one.name}"),
+        pl.when(is_found).then(age_days).alias(f"age_days_{one.name}"),
+        pl.when(is_found).then(record_id).alias(f"record_id_{one.name}"),
+        status.alias(f"status_{one.name}"),
+    ]
 
 
 def _with_provenance(score: Score, scored: pl.DataFrame) -> pl.DataFrame:

@@ -14,15 +14,14 @@ _SECONDS_PER_DAY = 86_400
 _DIGITS = 6  # what a Float32 keeps of a decimal number: 35.1 stays 35.1 as Float64
 
 
-def read_events(events: pl.LazyFrame, inputs: list[Input], present: pl.DataFrame) -> pl.DataFrame:
-    """The events that any of the inputs reads, with the number that each means to it.
+def read_events(events: pl.LazyFrame, facts: dict[Fact, Input], present: pl.DataFrame) -> pl.DataFrame:
+    """The events that any of the facts is looked up in, with the number that each means to it.
 
-    Reads:    `events`: features.tables.Events. `present`: code, every code of the events.
-    Returns:  subject_id, time, known_time, code, encounter_id, record_id, fact (place in `facts_of(inputs)`), value
+    Reads:    `events`: features.tables.Events. `facts`: as from `facts_of`. `present`: code, every code of the events.
+    Returns:  subject_id, time, known_time, code, encounter_id, record_id, fact (its place in `facts`), value
               (Float64, in the input's unit; 1 for histories). Numbers in a unit that the input cannot convert are
               left out.
     """
-    facts = facts_of(inputs)
     patterns = [(place, one.kind, pattern) for place, one in enumerate(facts.values()) for pattern in one.codes]
     codes = match_patterns(
         present,

@@ -14,10 +14,10 @@ import polars as pl
 
 from features.scores.conditions import condition
 from features.scores.engine import Score
-from features.scores.inputs import AGE, Input, history, or_normal, systolic_bp, value
+from features.scores.inputs import AGE, Input, or_normal, systolic_bp, value
+from features.scores.stays import IN_ACUTE_CARE
 
 WINDOW_DAYS = 1
-LONGEST_VISIT_DAYS = 365
 PREGNANCY_DAYS = 280
 _AIR_PERCENT = 21
 
@@ -67,18 +67,6 @@ def _vital(name: str, description: str, unit: str, *codes: str, fahrenheit: bool
     return value(name, codes, unit, description, window_days=WINDOW_DAYS, conversions=conversions)
 
 
-def _latest_visit(name: str, aspect: str) -> Input:
-    codes = (f"ENCOUNTER//IMP//{aspect}", f"ENCOUNTER//EMER//{aspect}")
-    words = f"{aspect.capitalize()} of the latest emergency visit or hospital stay"
-    return history(name, codes, words, window_days=LONGEST_VISIT_DAYS)
-
-
-def _in_acute_care() -> pl.Expr:
-    """A visit has begun, and it has not ended before this very moment."""
-    started, ended = pl.col("age_days_acute_visit_start"), pl.col("age_days_acute_visit_end")
-    return started.is_not_null() & ((ended.is_null()) | (ended <= 0) | (ended > started))
-
-
 SCORES = (
     Score(
         name="news2",
@@ -94,10 +82,9 @@ SCORES = (
             or_normal(_vital("glasgow_coma_scale", "Glasgow coma scale", "{score}", "LOINC//9269-2"), 15),
             AGE,
             condition("pregnancy", window_days=PREGNANCY_DAYS),
-            _latest_visit("acute_visit_start", "start"),
-            _latest_visit("acute_visit_end", "end"),
+            IN_ACUTE_CARE,
         ),
-        population=(pl.col("age_years") >= 16) & (pl.col("pregnancy") == 0) & _in_acute_care(),
+        population=(pl.col("age_years") >= 16) & (pl.col("pregnancy") == 0) & (pl.col("in_acute_care") == 1),
         formula=add_news2,
         meant_for="16 years or more, not pregnant, in an emergency visit or hospital stay or at its end",
         source="Royal College of Physicians, National Early Warning Score (NEWS) 2, 2017",

@@ -1,4 +1,4 @@
-"""The hospital stay that ends at a prediction time: how long it was, how it began, and the visits before it."""
+"""The hospital stay that ends at a prediction time: how long it was, how it began, the visits before it; acute care."""
 
 import polars as pl
 
@@ -6,7 +6,9 @@ from features.scores.inputs import Input, history, in_stay
 
 EMERGENCY_VISITS_DAYS = 183
 ADMISSIONS_DAYS = 365
+LONGEST_VISIT_DAYS = 365
 _STAY_START, _STAY_END, EMERGENCY_START = "ENCOUNTER//IMP//start", "ENCOUNTER//IMP//end", "ENCOUNTER//EMER//start"
+_EMERGENCY_END = "ENCOUNTER//EMER//end"
 _PRIORITY = "ENCOUNTER_PRIORITY//ACTPRIORITY//"
 _ACUTE = [f"{_PRIORITY}{code}" for code in ("EM", "UR", "S", "A")]  # emergency, urgent, stat, as soon as possible
 _SECONDS_PER_DAY = 86_400
@@ -40,6 +42,14 @@ ADMISSIONS = Input(
     when_missing="assume_absent",
     assumed=0.0,
 )
+IN_ACUTE_CARE = Input(
+    "in_acute_care",
+    "stay",
+    (_STAY_START, _STAY_END, EMERGENCY_START, _EMERGENCY_END),
+    f"In an emergency visit or hospital stay, or at its end; without an end, over after {LONGEST_VISIT_DAYS} days",
+    when_missing="assume_absent",
+    assumed=0.0,
+)
 # Discharge dispositions of NUBC (UB-04, form locator 17).
 DIED_IN_STAY = in_stay(
     history(
@@ -56,7 +66,7 @@ LEFT_FOR_CARE = in_stay(
 
 
 def stay_facts(read: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
-    """The inputs above, at the rows whose prediction time is the moment at which the end of a stay became known.
+    """The inputs above: of the stay whose end became known at the prediction time, if one did; and acute care.
 
     Reads:    `read`: subject_id, time, known_time, code, encounter_id, record_id of the codes above; doubled rows do
               not matter. `rows`: row, subject_id, prediction_time.
@@ -92,6 +102,7 @@ def stay_facts(read: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
     )
     return pl.concat(
         [
+            _acute_care(known),
             _fact(stays.with_columns(value=length), STAY_DAYS),
             _fact(
                 acute.sort("row", "rank", "acute", "record_id", descending=[False, False, True, False])
@@ -113,6 +124,19 @@ def stay_facts(read: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
             ),
         ]
     )
+
+
+def _acute_care(known: pl.DataFrame) -> pl.DataFrame:
+    """The latest visit that has begun and had not ended before the prediction time."""
+    over = known.filter(pl.col("code").is_in([_STAY_END, _EMERGENCY_END]) & (pl.col("age_days") > 0))
+    begun = known.filter(
+        pl.col("code").is_in([_STAY_START, EMERGENCY_START])
+        & pl.col("encounter_id").is_not_null()
+        & (pl.col("age_days") < LONGEST_VISIT_DAYS)
+    )
+    going_on = begun.join(over, on=["row", "encounter_id"], how="anti").sort("row", "age_days", "record_id")
+    latest = going_on.unique("row", keep="first", maintain_order=True)
+    return _fact(latest.with_columns(value=1), IN_ACUTE_CARE)
 
 
 def _count(visits: pl.DataFrame, what: Input) -> pl.DataFrame:
