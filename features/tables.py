@@ -12,6 +12,7 @@ from features.errors import TableError
 
 SPLITS = ("train", "tuning", "held_out")
 STATES = ("event", "none", "censored", "died_first")
+INPUT_STATUSES = ("found", "assumed_absent", "assumed_normal", "missing", "out_of_range")
 
 
 def _one_of(values: list[str]) -> Callable[[pl.Expr], pl.Expr]:
@@ -182,13 +183,39 @@ class FeatureDefinitions(dy.Schema):
     feature = dy.String(primary_key=True, description="Column name in the feature table.")
     description = dy.String(description="What it says, in words.")
     unit = dy.String(nullable=True, description="Unit of the column; null for counts and flags.")
-    kind = dy.String(description="demographic, state, count, utilisation or value.")
+    kind = dy.String(description="demographic, state, count, utilisation, value or clinical_score.")
     statistic = dy.String(description="How it is computed: count, is_present, last, mean, slope, days_since, …")
     codes = dy.List(
         dy.String(),
         description="The event codes it reads; one ending in * stands for all that begin so; empty for demographics.",
     )
     window_days = dy.Int32(nullable=True, description="Look-back window; null for states and demographics.")
+
+
+class ClinicalScores(dy.Schema):
+    """Published clinical scores at each prediction time for which they are meant, with what they were computed from."""
+
+    subject_id = dy.Int64(primary_key=True, description="Keyed pseudonym of the patient.")
+    prediction_time = dy.Datetime(time_unit="us", primary_key=True, description="The moment of the forecast.")
+    score = dy.String(primary_key=True, description="Name of the score, as in docs/clinical_scores.md.")
+    value = dy.Float64(nullable=True, description="The score, in its own unit or points; null for a reason.")
+    risk = dy.Float64(nullable=True, min=0, max=1, description="Published probability; null where the score has none.")
+    reason = dy.String(nullable=True, description="Why `value` is null: the inputs that are missing or out of range.")
+    inputs = dy.List(
+        dy.Struct(
+            {
+                "input": dy.String(),
+                "value": dy.Float64(nullable=True),
+                "unit": dy.String(nullable=True),
+                "points": dy.Float64(nullable=True),
+                "age_days": dy.Float64(nullable=True),
+                "record_id": dy.Int64(nullable=True),
+                "status": dy.String(check=_one_of(list(INPUT_STATUSES))),
+            }
+        ),
+        description="Each input: its value in its unit, points, age and record; found, assumed_absent, "
+        "assumed_normal, missing or out_of_range.",
+    )
 
 
 class Predictions(dy.Schema):

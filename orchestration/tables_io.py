@@ -26,6 +26,7 @@ CONTRACTS: dict[str, type[dy.Schema]] = {
     "labels": tables.Labels,
     "cohort_counts": tables.CohortCounts,
     "feature_definitions": tables.FeatureDefinitions,
+    "clinical_scores": tables.ClinicalScores,
     "features": tables.FeatureKeys,
     "predictions": tables.Predictions,
     "evaluations": tables.Evaluations,

@@ -28,6 +28,7 @@ PUBLISHED: dict[str, type[dy.Schema]] = {
     "features": tables.FeatureKeys,
     "feature_definitions": tables.FeatureDefinitions,
     "cohort_counts": tables.CohortCounts,
+    "clinical_scores": tables.ClinicalScores,
     "predictions": tables.Predictions,
     "evaluations": tables.Evaluations,
     "skipped_tasks": tables.SkippedTasks,
