@@ -27,17 +27,21 @@ def summarise(home: Home, as_of: date, seconds: dict[str, float]) -> dict[str, J
     """The run's summary from the tables that it left in `home`.
 
     A task's `rows` are the prediction times of all patients whose outcome is known (not censored), and `events`
-    those followed by the outcome; the models are judged on the held-out patients among them.
+    those followed by the outcome; the models are judged on the held-out patients among them. In `tasks` and `released`
+    a task with one horizon stands under its name, and one with several as name@days, once for each horizon.
     """
     dataset = _table(home, "dataset").row(0, named=True)
     records: dict[str, Json] = {"in": dataset["records"], "used": 0, "ignored": 0, "quarantined": 0}
     records |= dict(_outcomes(home).iter_rows())
+    labels, evaluations = _table(home, "labels"), _table(home, "evaluations")
+    keys = _keys(labels)
+    released = evaluations.filter("is_released").select("task", "horizon_days", "model").iter_rows()
     return {
         "patients": dataset["subjects"],
         "events": dataset["events"],
         "records": records,
-        "tasks": _tasks(_table(home, "labels"), _table(home, "evaluations")),
-        "released": dict(_table(home, "evaluations").filter("is_released").select("task", "model").iter_rows()),
+        "tasks": _tasks(labels, evaluations, _table(home, "audits"), keys),
+        "released": {keys[task, horizon]: model for task, horizon, model in released},
         "skipped": dict(_table(home, "skipped_tasks").select("task", "reason").iter_rows()),
         "seconds": dict(seconds),
         "scores": scores_of(home, as_of),
@@ -71,7 +75,7 @@ def summary_lines(home: Home, as_of: date, smallest_cell: int) -> list[str]:
         f"{counted(dataset['records'], 'record')}: {became}",
         *_left_out_lines(home),
         "",
-        *_task_lines(_table(home, "labels"), evaluations, smallest_cell),
+        *_task_lines(_table(home, "labels"), evaluations, _table(home, "audits"), smallest_cell),
         *_without_scores_lines(skipped, judged=set(evaluations["task"])),
         "",
         f"  scores     {counted(scores, 'risk')} as of {as_of}, the last day of these records",
@@ -98,41 +102,77 @@ def command_name() -> str:
     return str(place.relative_to(Path.cwd()) if place.is_relative_to(Path.cwd()) else place)
 
 
-def _tasks(labels: pl.DataFrame, evaluations: pl.DataFrame) -> dict[str, Json]:
+def _keys(labels: pl.DataFrame) -> dict[tuple[str, int], str]:
+    """How each task and horizon is called: by the task's name, with @days where it is asked for several horizons."""
+    asked = labels.select("task", "horizon_days").unique().sort("task", "horizon_days")
+    is_one = pl.len().over("task") == 1
+    named = asked.with_columns(key=pl.when(is_one).then("task").otherwise(pl.format("{}@{}", "task", "horizon_days")))
+    return {(task, horizon): key for task, horizon, key in named.iter_rows()}
+
+
+def _tasks(
+    labels: pl.DataFrame, evaluations: pl.DataFrame, audits: pl.DataFrame, keys: dict[tuple[str, int], str]
+) -> dict[str, Json]:
     tasks: dict[str, Json] = {}
-    for task in evaluations["task"].unique(maintain_order=True):
-        known = _known(labels, task)
-        rows = evaluations.filter(pl.col("task") == task).iter_rows(named=True)
+    for task, horizon in evaluations.select("task", "horizon_days").unique(maintain_order=True).iter_rows():
+        known = _known(labels, task, horizon)
+        rows = evaluations.filter(task=task, horizon_days=horizon).iter_rows(named=True)
         models: dict[str, Json] = {row["model"]: {name: row[name] for name in _MEASURES} for row in rows}
-        tasks[task] = {"rows": known.height, "events": _with_event(known).height, "models": models}
+        audit = audits.filter(task=task, horizon_days=horizon).select("auroc", "age_sex_auroc", "verdict")
+        tasks[keys[task, horizon]] = {
+            "rows": known.height,
+            "events": _with_event(known).height,
+            "models": models,
+            "audit": audit.row(0, named=True) if audit.height else None,
+        }
     return tasks
 
 
-def _task_lines(labels: pl.DataFrame, evaluations: pl.DataFrame, smallest_cell: int) -> list[str]:
-    """One line a task, aligned; the released model is marked, and its calibration slope shown."""
+def _task_lines(labels: pl.DataFrame, evaluations: pl.DataFrame, audits: pl.DataFrame, smallest_cell: int) -> list[str]:
+    """One line a task and horizon, aligned; the released model is marked, and its calibration slope shown.
+
+    Of a task's comparators only the best stands here, with its name.
+    """
+    from models.ladder import comparators_of
+
     if evaluations.is_empty():
         return ["No task could be fitted and judged on these records:"]
-    models = evaluations["model"].unique(maintain_order=True).to_list()
-    lines = [["task", "patients", "times", "events", *models, "slope"]]
-    for task in evaluations["task"].unique(maintain_order=True):
-        known = _known(labels, task)
-        rows = evaluations.filter(pl.col("task") == task)
+    keys = _keys(labels)
+    compared = comparators_of(evaluations["model"])
+    columns = [model for model in evaluations["model"].unique(maintain_order=True) if model not in compared]
+    heads = [columns[0], *(["best clinical score"] * bool(compared)), *columns[1:]]
+    lines = [["task", "patients", "times", "events", *heads, "slope"]]
+    for task, horizon in evaluations.select("task", "horizon_days").unique(maintain_order=True).iter_rows():
+        known = _known(labels, task, horizon)
+        rows = evaluations.filter(task=task, horizon_days=horizon)
+        shown = [_auroc_shown(rows.filter(pl.col("model") == model)) for model in columns]
+        best = rows.filter(pl.col("model").is_in(compared)).sort("auroc", descending=True).head(1)
+        scores = [" ".join([_auroc_shown(best), *best["model"]])] * bool(compared)
         lines.append(
             [
-                task,
+                keys[task, horizon],
                 f"{known['subject_id'].n_unique():,}",
                 f"{known.height:,}",
                 _events_shown(known, smallest_cell),
-                *(_auroc_shown(rows.filter(pl.col("model") == model)) for model in models),
+                *[shown[0], *scores, *shown[1:]],
                 _slope_shown(rows.filter(pl.col("is_released"))),
             ]
         )
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    given_away = [keys[task, days] for task, days in _given_away(audits).iter_rows() if (task, days) in keys]
     return [
         *("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines),
         "Patients, prediction times and outcomes (events) of all parts; AUROC on held-out patients, 95 % interval.",
         "* gives the scores, as the best on tuning patients; slope is its calibration on held-out ones (1 is right).",
+        *(
+            f"WARNING: the shape of the records gives away {key}; do not believe its AUROC (FROM audits)"
+            for key in given_away
+        ),
     ]
+
+
+def _given_away(audits: pl.DataFrame) -> pl.DataFrame:
+    return audits.filter(pl.col("verdict") == "gives away").select("task", "horizon_days")
 
 
 def _left_out_lines(home: Home) -> list[str]:
@@ -210,8 +250,8 @@ def _shortened(reason: str) -> str:
     return f"{parts or rest.rpartition(' ')[0]}, … (all of it: FROM skipped_tasks)"
 
 
-def _known(labels: pl.DataFrame, task: str) -> pl.DataFrame:
-    return labels.filter((pl.col("task") == task) & (pl.col("state") != "censored"))
+def _known(labels: pl.DataFrame, task: str, horizon_days: int) -> pl.DataFrame:
+    return labels.filter(pl.col("state") != "censored", task=task, horizon_days=horizon_days)
 
 
 def _with_event(labels: pl.DataFrame) -> pl.DataFrame:

@@ -29,6 +29,7 @@ PUBLISHED: dict[str, type[dy.Schema]] = {
     "feature_definitions": tables.FeatureDefinitions,
     "predictions": tables.Predictions,
     "evaluations": tables.Evaluations,
+    "audits": tables.Audits,
     "skipped_tasks": tables.SkippedTasks,
     "risk_scores": tables.RiskScores,
     "quarantine": tables.Quarantine,

@@ -7,7 +7,7 @@ window stands relative to the prediction time, so a file can be checked for look
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from features.codes import load_code_groups
 
@@ -87,6 +87,14 @@ class Outcome(_Part):
     starts_after_days: int = Field(0, description="Days between the prediction time and the outcome window.")
 
 
+class Comparator(_Part):
+    """A simple model to be compared with: a regression of a few columns of the feature table."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    title: str = ""
+    features: tuple[str, ...] = Field(min_length=1, description="Columns of the feature table.")
+
+
 class Task(_Part):
     """One question about the future."""
 
@@ -99,6 +107,16 @@ class Task(_Part):
     outcome: Outcome
     competing: Literal["death"] = Field("death", description="What ends the wait without the outcome.")
     horizon_days: int
+    comparators: tuple[Comparator, ...] = Field(
+        (), description="Clinical scores by name, or regressions of feature columns, beyond age and sex."
+    )
+
+    @field_validator("comparators", mode="before")
+    @classmethod
+    def _scores_by_name(cls, value: object) -> object:
+        if not isinstance(value, (list, tuple)):
+            return value
+        return [{"name": one, "features": (f"score_{one}",)} if isinstance(one, str) else one for one in value]
 
 
 def load_tasks(folder: Path | None = None) -> list[Task]:

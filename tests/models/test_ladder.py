@@ -8,7 +8,7 @@ from polars.testing import assert_frame_equal
 
 from features.errors import ModelError, ScoringError
 from features.tables import Evaluations, Predictions, RiskScores, checked
-from models.evaluation import LADDER
+from models.ladder import LADDER
 from models.prediction import score_patients
 from models.questions import Question
 from models.saved_model import SavedModel, load_model

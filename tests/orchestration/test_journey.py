@@ -10,7 +10,7 @@ import models.train
 from features import integrity
 from features.home import Home
 from features.tables import RiskScores
-from models.evaluation import LADDER
+from models.ladder import LADDER
 from models.risk_transformer import TransformerSettings
 from orchestration.cli import main
 from tests.synthetic_records import write_records

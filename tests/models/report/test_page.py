@@ -8,7 +8,8 @@ import pytest
 from features.settings import StudySettings
 from features.tables import DataProfile, Labels, Predictions, RecordCounts, SkippedTasks, empty
 from features.tasks.schema import load_tasks
-from models.evaluation import LADDER, evaluate, tuning_threshold
+from models.evaluation import evaluate, tuning_threshold
+from models.ladder import LADDER
 from models.questions import Question
 from models.report import write_report
 from models.report.calibration_groups import risk_groups, wilson_interval
