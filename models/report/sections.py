@@ -126,7 +126,7 @@ def task_section(
         task=question.task,
         title=f"{title_of(question.task, [task] if task else [])} within {question.horizon_days:,} days",
         description=task.description if task else "",
-        facts=task_facts(task) if task else [],
+        facts=task_facts(task, question.horizon_days) if task else [],
         parts=part_rows(asked, smallest),
         followed_too_short=followed_too_short,
         died_first=died_first,
