@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 from datetime import date, timedelta
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TypeAlias
@@ -13,6 +14,7 @@ import polars as pl
 from features.counted import counted
 from features.home import Home
 from features.privacy.keys import key_file
+from features.tasks.schema import load_tasks
 from orchestration.beside import beside
 from orchestration.source_labels import source_label
 
@@ -34,14 +36,13 @@ def summarise(home: Home, as_of: date, seconds: dict[str, float]) -> dict[str, J
     records: dict[str, Json] = {"in": dataset["records"], "used": 0, "ignored": 0, "quarantined": 0}
     records |= dict(_outcomes(home).iter_rows())
     labels, evaluations = _table(home, "labels"), _table(home, "evaluations")
-    keys = _keys(labels)
     released = evaluations.filter("is_released").select("task", "horizon_days", "model").iter_rows()
     return {
         "patients": dataset["subjects"],
         "events": dataset["events"],
         "records": records,
-        "tasks": _tasks(labels, evaluations, _table(home, "audits"), keys),
-        "released": {keys[task, horizon]: model for task, horizon, model in released},
+        "tasks": _tasks(labels, evaluations, _table(home, "audits")),
+        "released": {question_name(task, horizon): model for task, horizon, model in released},
         "skipped": dict(_table(home, "skipped_tasks").select("task", "reason").iter_rows()),
         "seconds": dict(seconds),
         "scores": scores_of(home, as_of),
@@ -102,24 +103,24 @@ def command_name() -> str:
     return str(place.relative_to(Path.cwd()) if place.is_relative_to(Path.cwd()) else place)
 
 
-def _keys(labels: pl.DataFrame) -> dict[tuple[str, int], str]:
-    """How each task and horizon is called: by the task's name, with @days where it is asked for several horizons."""
-    asked = labels.select("task", "horizon_days").unique().sort("task", "horizon_days")
-    is_one = pl.len().over("task") == 1
-    named = asked.with_columns(key=pl.when(is_one).then("task").otherwise(pl.format("{}@{}", "task", "horizon_days")))
-    return {(task, horizon): key for task, horizon, key in named.iter_rows()}
+def question_name(task: str, horizon_days: int) -> str:
+    """The task's name; with @days after it where the task asks for several horizons."""
+    return f"{task}@{horizon_days}" if task in _with_several_horizons() else task
 
 
-def _tasks(
-    labels: pl.DataFrame, evaluations: pl.DataFrame, audits: pl.DataFrame, keys: dict[tuple[str, int], str]
-) -> dict[str, Json]:
+@cache
+def _with_several_horizons() -> frozenset[str]:
+    return frozenset(task.name for task in load_tasks() if len(task.horizons_days) > 1)
+
+
+def _tasks(labels: pl.DataFrame, evaluations: pl.DataFrame, audits: pl.DataFrame) -> dict[str, Json]:
     tasks: dict[str, Json] = {}
     for task, horizon in evaluations.select("task", "horizon_days").unique(maintain_order=True).iter_rows():
         known = _known(labels, task, horizon)
         rows = evaluations.filter(task=task, horizon_days=horizon).iter_rows(named=True)
         models: dict[str, Json] = {row["model"]: {name: row[name] for name in _MEASURES} for row in rows}
         audit = audits.filter(task=task, horizon_days=horizon).select("auroc", "age_sex_auroc", "verdict")
-        tasks[keys[task, horizon]] = {
+        tasks[question_name(task, horizon)] = {
             "rows": known.height,
             "events": _with_event(known).height,
             "models": models,
@@ -137,10 +138,9 @@ def _task_lines(labels: pl.DataFrame, evaluations: pl.DataFrame, audits: pl.Data
 
     if evaluations.is_empty():
         return ["No task could be fitted and judged on these records:"]
-    keys = _keys(labels)
     compared = comparators_of(evaluations["model"])
     columns = [model for model in evaluations["model"].unique(maintain_order=True) if model not in compared]
-    heads = [columns[0], *(["best clinical score"] * bool(compared)), *columns[1:]]
+    heads = [columns[0], *(["best comparator"] * bool(compared)), *columns[1:]]
     lines = [["task", "patients", "times", "events", *heads, "slope"]]
     for task, horizon in evaluations.select("task", "horizon_days").unique(maintain_order=True).iter_rows():
         known = _known(labels, task, horizon)
@@ -150,7 +150,7 @@ def _task_lines(labels: pl.DataFrame, evaluations: pl.DataFrame, audits: pl.Data
         scores = [" ".join([_auroc_shown(best), *best["model"]])] * bool(compared)
         lines.append(
             [
-                keys[task, horizon],
+                question_name(task, horizon),
                 f"{known['subject_id'].n_unique():,}",
                 f"{known.height:,}",
                 _events_shown(known, smallest_cell),
@@ -159,20 +159,16 @@ def _task_lines(labels: pl.DataFrame, evaluations: pl.DataFrame, audits: pl.Data
             ]
         )
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    given_away = [keys[task, days] for task, days in _given_away(audits).iter_rows() if (task, days) in keys]
+    given_away = audits.filter(verdict="gives away").select("task", "horizon_days").iter_rows()
     return [
         *("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines),
         "Patients, prediction times and outcomes (events) of all parts; AUROC on held-out patients, 95 % interval.",
         "* gives the scores, as the best on tuning patients; slope is its calibration on held-out ones (1 is right).",
         *(
-            f"WARNING: the shape of the records gives away {key}; do not believe its AUROC (FROM audits)"
-            for key in given_away
+            f"WARNING: the way these records were kept gives {question_name(*asked)} away: FROM audits"
+            for asked in given_away
         ),
     ]
-
-
-def _given_away(audits: pl.DataFrame) -> pl.DataFrame:
-    return audits.filter(pl.col("verdict") == "gives away").select("task", "horizon_days")
 
 
 def _left_out_lines(home: Home) -> list[str]:
