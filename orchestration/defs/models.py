@@ -15,6 +15,7 @@ from orchestration.resources import Study
 from orchestration.source_labels import source_label
 from orchestration.tables_io import column_schema
 
+ROWS_TO_REBUILD = 200
 _PLOTTED = {"auroc": "auroc", "brier": "brier", "slope": "calibration_slope"}  # short names: Dagster's column is narrow
 
 
@@ -70,6 +71,26 @@ def train_models(
         metadata=_measures(ladder.evaluations) | ({"comparators_left_out": left_out} if left_out else {}),
     )
     yield dg.MaterializeResult(asset_key="skipped_tasks", value=ladder.skipped)
+
+
+@dg.asset_check(asset="risk_model", blocking=True, additional_ins={"labels": dg.AssetIn("labels")})
+def no_sequence_from_the_future(study: Study, labels: pl.LazyFrame) -> dg.AssetCheckResult:
+    """Built again from what was known by then alone, and with canaries known later, the sequences stay the same."""
+    from models.saved_model import load_model
+    from models.sequence_integrity import count_sequences_that_see_the_future
+
+    vocabulary = load_model(study.home.models).vocabulary
+    keys = labels.select("subject_id", "prediction_time").unique().collect()
+    changed = 0
+    if vocabulary is not None:
+        changed = count_sequences_that_see_the_future(
+            study.events(), keys, vocabulary, rows=ROWS_TO_REBUILD, seed=study.settings.seed
+        )
+    return dg.AssetCheckResult(
+        passed=changed == 0,
+        metadata={"rows_built_again": ROWS_TO_REBUILD if vocabulary is not None else 0},
+        description=None if changed == 0 else "Some sequences change when the future is hidden.",
+    )
 
 
 def _measures(evaluations: pl.DataFrame) -> dict[str, float | dg.MarkdownMetadataValue]:

@@ -7,6 +7,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from features.errors import ModelError, ScoringError
+from features.integrity import CANARIES_AFTER
 from features.tables import Evaluations, Predictions, RiskScores, checked
 from features.tasks.schema import Comparator
 from models.ladder import LADDER, comparators_of, ladder_of, words_of
@@ -16,6 +17,7 @@ from models.saved_model import SavedModel, load_model
 from models.train import TrainedLadder, train_ladder
 from tests.models.planted_population import (
     DEFINITIONS,
+    GLUCOSE,
     HORIZON_DAYS,
     PLANTED,
     RARE_TASK,
@@ -166,14 +168,16 @@ def test_what_becomes_known_after_every_prediction_time_changes_no_model(ladder,
 
 
 def with_canaries(population: Population) -> pl.DataFrame:
-    """The events, and a canary, a planted code and a death just after each patient's last prediction time."""
+    """The events, and after each patient's last prediction time a canary, a planted code, a value and a death: known an
+    instant to a month later, and having happened then, or the day before."""
     last = population.labels.group_by("subject_id").agg(pl.col("prediction_time").max())
-    template = population.events.filter(pl.col("code") == PLANTED).head(1).drop("subject_id", "time", "known_time")
+    template = population.events.filter(pl.col("code") == GLUCOSE).head(1).drop("subject_id", "time", "known_time")
+    known = [last.with_columns(known_time=pl.col("prediction_time") + after) for after in CANARIES_AFTER]
     later = [
-        last.select("subject_id", time=pl.col("prediction_time") + timedelta(seconds=1))
-        .join(template.with_columns(code=pl.lit(code)), how="cross")
-        .with_columns(known_time="time")
-        for code in ("CANARY//1", PLANTED, "MEDS_DEATH")
+        part.select("subject_id", "known_time", time=time).join(template.with_columns(code=pl.lit(code)), how="cross")
+        for part in known
+        for time in (pl.col("known_time"), pl.col("prediction_time") - timedelta(days=1))
+        for code in ("CANARY//1", PLANTED, GLUCOSE, "MEDS_DEATH")
     ]
     return pl.concat([population.events, *[part.select(population.events.columns) for part in later]])
 
