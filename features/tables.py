@@ -266,6 +266,25 @@ class Evaluations(dy.Schema):
     positive_predictive_value = dy.Float64(nullable=True, description="Share of the flagged with the outcome.")
 
 
+class Audits(dy.Schema):
+    """Whether the way records were kept gives an outcome away; all labelled rows, cross-fitted by patient."""
+
+    task = dy.String(primary_key=True, description="Name of the task.")
+    horizon_days = dy.Int32(primary_key=True, description="Horizon, days.")
+    rows = dy.Int64(description="Prediction times with known outcome.")
+    subjects = dy.Int64(description="Patients.")
+    events = dy.Int64(description="Prediction times with the outcome.")
+    auroc = dy.Float64(description="AUROC of age, sex and the shape of the record.")
+    age_sex_auroc = dy.Float64(description="AUROC of age and sex on the same rows.")
+    difference = dy.Float64(description="How much the shape adds to AUROC.")
+    difference_low = dy.Float64(description="Lower end of its 95 % interval, by bootstrap of patients.")
+    difference_high = dy.Float64(description="Upper end of its interval.")
+    verdict = dy.String(
+        check=_one_of(["silent", "gives away"]), description="gives away when the interval lies above 0."
+    )
+    most_used = dy.String(description="The measure of shape that helped most in fitting (features/record_shape.py).")
+
+
 class SkippedTasks(dy.Schema):
     """Tasks that these records cannot answer, and why."""
 

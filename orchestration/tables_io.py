@@ -30,6 +30,7 @@ CONTRACTS: dict[str, type[dy.Schema]] = {
     "features": tables.FeatureKeys,
     "predictions": tables.Predictions,
     "evaluations": tables.Evaluations,
+    "audits": tables.Audits,
     "skipped_tasks": tables.SkippedTasks,
     "risk_scores": tables.RiskScores,
     "true_risks": tables.TrueRisks,

@@ -33,11 +33,13 @@ def write_report(
     data_version: str = "",
     tasks: Sequence[Task] = (),
     features: pl.DataFrame | None = None,
+    audits: pl.DataFrame | None = None,
 ) -> Path:
     """Write folder/index.html and return its path.
 
     Reads Labels, Predictions, Evaluations, SkippedTasks, DataProfile and RecordCounts. `tasks` puts the tasks into
-    words; `features` (keys, age_years, is_female) describes the patients by age and sex. A count that stands for
+    words; `features` (keys, age_years, is_female) describes the patients by age and sex; `audits` (Audits) says whether
+    the shape of the records gives an outcome away. A count that stands for
     fewer than `settings.smallest_cell` people is not shown. `source_label` says where the records came from; one
     that names Synthea, the example or a simulation puts a banner over the page: nothing in it is about real people.
     """
@@ -55,7 +57,7 @@ def write_report(
         parts=[split.replace("_", "-") for split in SPLITS],
         population=population_table(labels, features, smallest),
         sections=[
-            task_section(Question(task, horizon), defined.get(task), labels, predictions, evaluations, settings)
+            task_section(Question(task, horizon), defined.get(task), labels, predictions, evaluations, settings, audits)
             for task, horizon in evaluations.select("task", "horizon_days").unique().sort(pl.all()).iter_rows()
         ],
         skipped=[row | {"title": title_of(row["task"], tasks)} for row in skipped.sort("task").rows(named=True)],
