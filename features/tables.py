@@ -39,14 +39,20 @@ class Events(dy.Schema):
 
 
 class Superseded(Events):
-    """Events that held once: their record was replaced, withdrawn, or is read otherwise since another came.
+    """What Events does not say of the past: events that held once, and events that came later than they say.
 
-    What was known on a past day is what of Events and of these has known_time <= day < known_until.
+    What was seen on a past day: features.as_of.
     """
 
+    known_from = dy.Datetime(
+        time_unit="us",
+        nullable=True,
+        description="From when it was seen, as far as can be told; null when from known_time on.",
+    )
     known_until = dy.Datetime(
         time_unit="us",
-        description="When what replaced it stood in the record, as far as can be told; never before known_time.",
+        nullable=True,
+        description="When it ceased to hold; never before known_time. Null for an event that still holds.",
     )
 
 
