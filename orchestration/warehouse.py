@@ -27,6 +27,8 @@ PUBLISHED: dict[str, type[dy.Schema]] = {
     "labels": tables.Labels,
     "features": tables.FeatureKeys,
     "feature_definitions": tables.FeatureDefinitions,
+    "cohort_counts": tables.CohortCounts,
+    "clinical_scores": tables.ClinicalScores,
     "predictions": tables.Predictions,
     "evaluations": tables.Evaluations,
     "audits": tables.Audits,

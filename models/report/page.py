@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template, select_autoescape
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from features.settings import StudySettings
 from features.tables import SPLITS
@@ -45,8 +45,10 @@ def write_report(
     """
     smallest = settings.smallest_cell
     defined = {task.name: task for task in tasks}
-    page = _template().render(
-        is_synthetic=any(word in source_label.lower() for word in SYNTHETIC_SOURCES),
+    return fill_page(
+        folder / "index.html",
+        "page.html",
+        is_synthetic=is_synthetic(source_label),
         source_label=source_label,
         model_version=model_version,
         data_version=data_version,
@@ -69,13 +71,15 @@ def write_report(
             for row in profile.sort("finding").rows(named=True)
         ],
     )
-    folder.mkdir(parents=True, exist_ok=True)
-    unfinished = folder / "index.html.partial"
-    unfinished.write_text(page, encoding="utf-8")
-    return unfinished.replace(folder / "index.html")
 
 
-def _template() -> Template:
+def is_synthetic(source_label: str) -> bool:
+    """Whether the records are of people who do not exist."""
+    return any(word in source_label.lower() for word in SYNTHETIC_SOURCES)
+
+
+def fill_page(file: Path, template: str, **values: object) -> Path:
+    """Write `file` from a template of this folder, whole or not at all; return its path."""
     surroundings = Environment(
         loader=PackageLoader("models.report", "."),
         autoescape=select_autoescape(["html"]),
@@ -83,4 +87,8 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return surroundings.get_template("page.html")
+    page = surroundings.get_template(template).render(**values)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = file.with_name(f"{file.name}.partial")
+    unfinished.write_text(page, encoding="utf-8")
+    return unfinished.replace(file)

@@ -5,6 +5,8 @@ import polars as pl
 
 from features import integrity
 from features.feature_tables import build_features, plan_features
+from features.scores.engine import clinical_scores as compute_scores
+from features.scores.registry import answerable
 from orchestration.resources import Study
 from orchestration.tables_io import column_schema
 
@@ -32,6 +34,19 @@ def features(study: Study, labels: pl.LazyFrame, feature_definitions: pl.LazyFra
     """What was known about each patient at each prediction time, as numbers."""
     times = labels.select("subject_id", "prediction_time").unique().collect()
     return build_features(study.events(), times, feature_definitions.collect())
+
+
+@dg.asset(
+    group_name="features",
+    kinds={"polars"},
+    code_version="1",
+    deps=["timelines"],
+    metadata={"dagster/column_schema": column_schema("clinical_scores")},
+)
+def clinical_scores(study: Study, labels: pl.LazyFrame, codes: pl.LazyFrame) -> pl.DataFrame:
+    """The published scores at each prediction time for which they are meant, with their inputs."""
+    times = labels.select("subject_id", "prediction_time").unique().collect()
+    return compute_scores(study.events(), times, answerable(codes.select("code").collect()))
 
 
 @dg.asset_check(

@@ -278,11 +278,14 @@ def test_without_features_the_population_has_no_age_and_sex():
 
 
 def test_tasks_in_words():
-    facts = {task.name: dict(task_facts(task)) for task in load_tasks()}
+    facts = {task.name: dict(task_facts(task, task.horizons_days[-1])) for task in load_tasks()}
     assert facts["mortality"]["Outcome"] == "Death."
     assert facts["mortality"]["Within"] == "365 days."
     assert facts["type_2_diabetes"]["Who is asked"].startswith(
         "Patients aged 18 years or more; nothing known of Type 2 diabetes mellitus, "
     )
-    assert facts["type_2_diabetes"]["Outcome"] == "Type 2 diabetes mellitus. Only the first record ever of each counts."
+    assert facts["type_2_diabetes"]["Outcome"] == (
+        "Type 2 diabetes mellitus, Insulin or a sulfonylurea or HbA1c from 6.5 %. "
+        "Only the first record ever of any of them counts."
+    )
     assert "at most once in 30 days" in facts["acute_care"]["When"]
