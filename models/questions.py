@@ -4,6 +4,7 @@ A question is a task with one horizon. Rows with unknown outcome (`censored`) ar
 of yes-or-no models; patients who died first had no outcome within the horizon.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -39,21 +40,30 @@ def question_rows(labels: pl.DataFrame, question: Question) -> pl.DataFrame:
 
 
 def answerable_questions(
-    labels: pl.DataFrame, settings: StudySettings, task_names: tuple[str, ...] = ()
+    labels: pl.DataFrame,
+    settings: StudySettings,
+    task_names: tuple[str, ...] = (),
+    refused: Mapping[tuple[str, int], str] | None = None,
 ) -> tuple[list[Question], pl.DataFrame]:
     """Split the asked questions into those with enough patients and those without.
 
-    Reads `labels` (Labels). `task_names` are tasks that were asked, so that one without any row is told as well.
+    Reads `labels` (Labels). `task_names` are tasks that were asked, so that one without any row is told as well;
+    `refused` why these records cannot answer a task at all, by task and horizon (features.tasks.in_records).
     Returns the questions sorted by name and horizon, and SkippedTasks with a reason for each other task. A reason
     never holds a count of patients below `settings.smallest_cell`.
     """
+    refused = refused or {}
     asked = sorted(Question(*row) for row in labels.select("task", "horizon_days").unique().iter_rows())
+    asked = [question for question in asked if question not in refused]
     answerable = []
     reasons: dict[str, list[str]] = {
         name: ["no prediction time was eligible"]
         for name in task_names
-        if name not in {question.task for question in asked}
+        if name not in {question.task for question in asked} | {task for task, _ in refused}
     }
+    for (task, _), reason in refused.items():
+        if reason not in reasons.setdefault(task, []):
+            reasons[task].append(reason)
     for question in asked:
         if lacking := _lacking(question_rows(labels, question), settings):
             reasons.setdefault(question.task, []).append(f"within {question.horizon_days:,} days {lacking}")

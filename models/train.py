@@ -65,6 +65,7 @@ def train_ladder(
     folder: Path,
     *,
     task_names: tuple[str, ...] = (),
+    refused: Mapping[tuple[str, int], str] | None = None,
     comparators: Mapping[str, Sequence[Comparator]] | None = None,
     transformer: TransformerSettings | None = None,
 ) -> TrainedLadder:
@@ -77,11 +78,12 @@ def train_ladder(
     who died first had no outcome. For each task the model with the best tuning log-likelihood after recalibration
     is released, so a simple model wins wherever it is better; none is where the best does not beat the base rate
     (choose_released). Such a task is judged, and stands in `skipped` too, because no scores are given for it. Tasks
-    with too few patients are skipped with a reason (`task_names`: the tasks that were asked). The saved ladder
+    with too few patients are skipped with a reason (`task_names`: the tasks that were asked; `refused`: why these
+    records cannot answer some at all). The saved ladder
     holds only questions with a released model.
     The same inputs and seed give the same version. Raises ModelError when a labelled row has no features.
     """
-    answerable, skipped = answerable_questions(labels, settings, task_names)
+    answerable, skipped = answerable_questions(labels, settings, task_names, refused)
     blank = SavedModel(settings, definitions, {}, {}, None, None, None, "")
     if not answerable:
         version = save_model(blank, folder)

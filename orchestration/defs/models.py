@@ -9,6 +9,7 @@ import dagster as dg
 import polars as pl
 
 from features.record_shape import SHAPE, record_shape
+from features.tasks.in_records import unanswerable
 from features.tasks.schema import load_tasks
 from orchestration.plots import auroc_chart
 from orchestration.resources import Study
@@ -46,7 +47,12 @@ def _table(name: str, description: str) -> dg.AssetOut:
     pool="models",
 )
 def train_models(
-    study: Study, labels: pl.LazyFrame, features: pl.LazyFrame, feature_definitions: pl.LazyFrame
+    study: Study,
+    labels: pl.LazyFrame,
+    features: pl.LazyFrame,
+    feature_definitions: pl.LazyFrame,
+    observation_periods: pl.LazyFrame,
+    codes: pl.LazyFrame,
 ) -> Iterator[dg.MaterializeResult]:
     """Fit every rung of the ladder on train patients, calibrate on tuning, judge on held-out."""
     from models.train import train_ladder
@@ -60,6 +66,7 @@ def train_models(
         study.settings,
         study.home.models,
         task_names=tuple(task.name for task in tasks),
+        refused=unanswerable(tasks, codes.collect(), observation_periods.collect(), study.settings),
         comparators={task.name: task.comparators for task in tasks},
     )
     left_out = {f"{task}_{days}d": ", ".join(names) for (task, days), names in ladder.left_out.items()}

@@ -59,3 +59,12 @@ def test_features_follow_the_rows_and_missing_ones_are_told():
         feature_matrix(features[:1], rows, ["a"])
     with pytest.raises(ModelError, match="lacks 1 column that"):
         feature_matrix(features, rows, ["c"])
+
+
+def test_what_the_records_cannot_answer_is_told_once_and_not_asked():
+    judging = ["event", "none"] * 2
+    table = labels(train=["event", "none"] * 3, tuning=judging, held_out=judging)
+    refused = {("onset", 365): "onset.yaml:3: no code of it", ("rare", 365): "no code", ("rare", 730): "no code"}
+    answerable, skipped = answerable_questions(table, SETTINGS, ("onset", "rare"), refused)
+    assert answerable == []
+    assert dict(skipped.iter_rows()) == {"onset": "onset.yaml:3: no code of it", "rare": "no code"}
