@@ -10,6 +10,7 @@ from datetime import date
 
 import polars as pl
 
+from features.feature_tables import build_features
 from features.home import Home
 from features.ingest import events_of
 from features.meds_codes import BIRTH, DEATH, MOVED
@@ -62,21 +63,26 @@ def events_seen(events: pl.LazyFrame, past: pl.DataFrame, moments: pl.DataFrame)
     return pl.concat([known.filter(~of_some).select(columns), with_a_past])
 
 
-def rows_of_day(events: pl.LazyFrame, moments: pl.DataFrame, lookback_days: int) -> pl.DataFrame:
-    """Who has a row in the feature table of a day: the living of whom something became known in the look-back.
+def features_of_day(
+    day: date, events: pl.LazyFrame, moments: pl.DataFrame, definitions: pl.DataFrame, lookback_days: int
+) -> pl.DataFrame:
+    """The feature table of a real day: a row for each of the living of whom something became known in the look-back.
 
-    Reads:    `events`: as `events_seen` gives them. `moments`: subject_id, prediction_time.
-    Returns:  the moments of these, sorted.
+    Reads:    `events`, `moments`: as `seen_on` gives them. `definitions`: FeatureDefinitions.
+    Returns:  as_of (the real day), subject_id, then a Float32 column for each definition; sorted. No moved time: beside
+              the day it would tell the shift.
     """
+    table = build_features(events, _people(events, moments, lookback_days), definitions)
+    return table.select(pl.lit(day).alias("as_of"), "subject_id", *definitions["feature"])
+
+
+def _people(events: pl.LazyFrame, moments: pl.DataFrame, lookback_days: int) -> pl.DataFrame:
+    """The moments of those who have a row: subject_id, prediction_time."""
     tells_nothing = pl.col("code").is_in([BIRTH, DEATH, MOVED])
     people = (
         events.group_by("subject_id")
         .agg(latest=pl.col("known_time").filter(~tells_nothing).max(), is_dead=(pl.col("code") == DEATH).any())
         .collect(engine="streaming")
     )
-    return (
-        moments.join(people, on="subject_id")
-        .filter(~pl.col("is_dead"), pl.col("latest") > pl.col("prediction_time") - pl.duration(days=lookback_days))
-        .select("subject_id", "prediction_time")
-        .sort("subject_id")
-    )
+    is_recent = pl.col("latest") > pl.col("prediction_time") - pl.duration(days=lookback_days)
+    return moments.join(people.filter(~pl.col("is_dead")), on="subject_id").filter(is_recent)

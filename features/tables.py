@@ -183,6 +183,23 @@ class FeatureKeys(dy.Schema):
     prediction_time = dy.Datetime(time_unit="us", primary_key=True, description="The moment of the forecast.")
 
 
+class FeaturesLong(FeatureKeys):
+    """The feature table turned: one row per subject, prediction time and feature; none where there is no value."""
+
+    feature = dy.String(primary_key=True, description="Column name in the feature table.")
+    value = dy.Float32(description="Its value.")
+
+
+class FeaturesAsOfKeys(dy.Schema):
+    """The keys of a real day's feature table, whose other columns are those of `features`. Sealed.
+
+    Carries no moved time, but days since what `events` dates: beside those it tells the shift.
+    """
+
+    as_of = dy.Date(primary_key=True, description="The real day; what was seen by its end was used.")
+    subject_id = dy.Int64(primary_key=True, description="Keyed pseudonym of the patient.")
+
+
 class FeatureDefinitions(dy.Schema):
     """The dictionary of the feature table: one row per column."""
 

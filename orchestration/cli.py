@@ -74,6 +74,14 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument("--as-of", type=_day, required=True, help="the real day, YYYY-MM-DD")
     score.set_defaults(command=commands.score)
 
+    features = of.add_parser(
+        "features", parents=[shared], help="write the feature table, or that of one day, to a file"
+    )
+    features.add_argument("--as-of", type=_day, help="as it was seen on that real day, YYYY-MM-DD, one row a patient")
+    features.add_argument("--long", action="store_true", help="one row a feature instead of one column")
+    features.add_argument("--out", type=Path, help="the Parquet file to write (default: features….parquet here)")
+    features.set_defaults(command=commands.features_table)
+
     truth = of.add_parser("truth", parents=[shared], help="how near the models come to a simulated truth")
     truth.set_defaults(command=commands.truth)
 

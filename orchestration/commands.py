@@ -28,6 +28,7 @@ def run(options: argparse.Namespace) -> None:
     """The main job, the scores of its last day, and what was found."""
     from features.settings import load_settings
     from features.sources.choice import OPTIONS, source_named
+    from orchestration.days import last_day_to_ask_for
     from orchestration.launch import run_job
     from orchestration.resources import PROJECT_STUDY_FILE, StudyChoices
     from orchestration.summary import summarise, summary_lines, write_summary
@@ -48,7 +49,7 @@ def run(options: argparse.Namespace) -> None:
         study["processes"] = options.processes
     with _sole_use(home):
         judged = run_job("main_job", study, home)
-        as_of = min(_covered_days(home)[1], _last_day_to_ask_for())
+        as_of = min(_covered_days(home)[1], last_day_to_ask_for())
         scored = run_job("score_day", study, home, day=as_of.isoformat())
         write_summary(home, summarise(home, as_of, judged.seconds | scored.seconds))
     print("\n".join(summary_lines(home, as_of, settings.smallest_cell)))
@@ -72,16 +73,10 @@ def _named_source(typed: str | None, home: Home) -> str:
 
 def score(options: argparse.Namespace) -> None:
     """Score one real day and publish."""
-    from features.scoring_day import require_scorable
-    from orchestration.launch import run_job
     from orchestration.summary import command_name, scores_of
 
     home = Home(options.home)
-    require_scorable(options.as_of, *_covered_days(home))
-    if options.as_of > _last_day_to_ask_for():
-        raise ScoringError(f"{options.as_of} has not come yet. Choose a day up to today.")
-    with _sole_use(home):
-        run_job("score_day", {"home_folder": str(home.path.resolve())}, home, day=options.as_of.isoformat())
+    _run_day("score_day", options.as_of, home)
     scored = scores_of(home, options.as_of)
     if not scored:
         print(f"Nobody is scored on {options.as_of}: no model was released, or nobody is eligible. See: ", end="")
@@ -89,6 +84,34 @@ def score(options: argparse.Namespace) -> None:
         return
     print(f"{counted(scored, 'risk')} as of {options.as_of}. See: {command_name()} sql --home {home.path} ", end="")
     print(f"\"SELECT task, count(*), avg(risk) FROM risk_scores WHERE as_of = '{options.as_of}' GROUP BY task\"")
+
+
+def features_table(options: argparse.Namespace) -> None:
+    """Write a feature table to a file: the study's, or that of one real day as it was seen then; wide or long."""
+    import polars as pl
+
+    from features.privacy.keys import load_key
+    from features.privacy.vault import unseal
+
+    home = Home(options.home)
+    name = "features" if options.as_of is None else f"features-{options.as_of}"
+    file = options.out or Path(f"{name}{'-long' if options.long else ''}.parquet")
+    if not file.absolute().parent.is_dir():
+        raise SequelaError(f"{file.absolute().parent} is no folder. Name another file: --out")
+    if options.as_of is None:
+        _require(home, home.tables / "features.parquet")
+        table, keys = pl.scan_parquet(home.tables / "features.parquet"), ["subject_id", "prediction_time"]
+    else:
+        _run_day("features_of_day", options.as_of, home)
+        made = home.tables / "features_as_of" / f"{options.as_of}.vault"
+        table, keys = unseal(load_key(keep_away_from=(home.path,)), made).lazy(), ["as_of", "subject_id"]
+    if options.long:
+        table = table.unpivot(index=keys, variable_name="feature").drop_nulls("value")
+    table.sink_parquet(file, compression="zstd")
+    rows = pl.scan_parquet(file).select(pl.len()).collect().item()
+    print(f"{counted(rows, 'row')} in {file}")
+    if options.as_of is not None:
+        print("Beside the events it tells true dates: only for people who are cleared for those (docs/privacy.md).")
 
 
 def truth(options: argparse.Namespace) -> None:
@@ -198,18 +221,25 @@ def _sole_use(home: Home) -> Iterator[None]:
         yield
 
 
+def _run_day(job: str, day: date, home: Home) -> None:
+    """Run a job of one real day. Raises ScoringError for a day of which the records cannot speak."""
+    from features.scoring_day import require_scorable
+    from orchestration.days import last_day_to_ask_for
+    from orchestration.launch import run_job
+
+    require_scorable(day, *_covered_days(home))
+    if day > last_day_to_ask_for():
+        raise ScoringError(f"{day} has not come yet. Choose a day up to today.")
+    with _sole_use(home):
+        run_job(job, {"home_folder": str(home.path.resolve())}, home, day=day.isoformat())
+
+
 def _covered_days(home: Home) -> tuple[date, date]:
     """The first and the last true day of the home's records."""
     import polars as pl
 
     _require(home, home.tables / "study_days.parquet")
     return pl.read_parquet(home.tables / "study_days.parquet").row(0)
-
-
-def _last_day_to_ask_for() -> date:
-    from orchestration.defs.scoring import DAYS
-
-    return date.fromisoformat(DAYS.get_partition_keys()[-1])
 
 
 def _make_home(home: Home) -> None:

@@ -61,6 +61,9 @@ def test_the_home_may_come_from_the_environment(home, monkeypatch, capsys):
     [
         (["sql", "FROM events"], "sequela run"),
         (["score", "--as-of", "2021-04-01"], "sequela run"),
+        (["features"], "sequela run"),
+        (["features", "--as-of", "2021-04-01"], "sequela run"),
+        (["features", "--out", "no/such/folder/f.parquet"], "Name another file"),
         (["vault", "file", "file_1"], "sequela run"),
         (["run", "--from", "no-such-folder"], "--from understands"),
         (["run", "--from", ""], "--from is empty"),
@@ -116,8 +119,9 @@ def test_a_wrong_question_is_explained(home, capsys):
 
 @pytest.mark.parametrize(("day", "reason"), [("2021-06-01", "newer export"), ("2001-01-01", "before the first day")])
 def test_a_day_out_of_reach_is_refused(home, day, reason, capsys):
-    assert main(["score", "--as-of", day, "--home", str(home.path)]) == 2
-    assert reason in capsys.readouterr().err
+    for command in ("score", "features"):
+        assert main([command, "--as-of", day, "--home", str(home.path)]) == 2
+        assert reason in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("place", ["file", "file/home", "/proc/sequela-home"])  # no folder, not even for root

@@ -11,9 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from features.as_of import rows_of_day, seen_on
+from features.as_of import features_of_day, seen_on
 from features.feature_plan import plan_columns
-from features.feature_tables import build_features
 from features.home import Home
 from features.ingest import events_of, ingest
 from features.meds_codes import MOVED
@@ -27,7 +26,6 @@ from tests.features.updates.small_exports import WEIGHT, an_export, patient, sub
 SETTINGS = StudySettings(records=RecordSettings(quarantine_share_limit=1))
 STEPS = ("add_export",) * 5 + ("drop_lines", "drop_export", "restore", "reorder", "split", "rename")
 FIRST = date(2021, 1, 1)
-KEYS = ["subject_id", "prediction_time"]
 
 
 class DatedSource(GrowingSource):
@@ -82,9 +80,8 @@ def subjects_of(home: Home) -> set[int]:
 
 
 def table(seen: Look, definitions: pl.DataFrame, subjects: set[int]) -> pl.DataFrame:
-    events = seen.events.lazy()
-    rows = rows_of_day(events, seen.moments.filter(pl.col("subject_id").is_in(subjects)), SETTINGS.lookback_days)
-    return build_features(events, rows, definitions)
+    moments = seen.moments.filter(pl.col("subject_id").is_in(subjects))
+    return features_of_day(seen.day, seen.events.lazy(), moments, definitions, SETTINGS.lookback_days)
 
 
 def facts(seen: Look, subjects: set[int]) -> pl.DataFrame:
