@@ -164,6 +164,7 @@ def _task_lines(labels: pl.DataFrame, evaluations: pl.DataFrame, audits: pl.Data
         *("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines),
         "Patients, prediction times and outcomes (events) of all parts; AUROC on held-out patients, 95 % interval.",
         "* gives the scores, as the best on tuning patients; slope is its calibration on held-out ones (1 is right).",
+        *["The best comparator is that with the highest AUROC here; all of them: FROM evaluations."] * bool(compared),
         *(
             f"WARNING: the way these records were kept gives {question_name(*asked)} away: FROM audits"
             for asked in given_away

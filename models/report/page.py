@@ -38,10 +38,11 @@ def write_report(
     """Write folder/index.html and return its path.
 
     Reads Labels, Predictions, Evaluations, SkippedTasks, DataProfile and RecordCounts. `tasks` puts the tasks into
-    words; `features` (keys, age_years, is_female) describes the patients by age and sex; `audits` (Audits) says whether
-    the shape of the records gives an outcome away. A count that stands for
-    fewer than `settings.smallest_cell` people is not shown. `source_label` says where the records came from; one
-    that names Synthea, the example or a simulation puts a banner over the page: nothing in it is about real people.
+    words; `features` (keys, age_years, is_female and the columns of comparators) describes the patients by age and sex
+    and tells how often a clinical score had a value; `audits` (Audits) says whether the shape of the records gives an
+    outcome away. A count that stands for fewer than `settings.smallest_cell` people is not shown. `source_label` says
+    where the records came from; one that names Synthea, the example or a simulation puts a banner over the page:
+    nothing in it is about real people.
     """
     smallest = settings.smallest_cell
     defined = {task.name: task for task in tasks}
@@ -57,7 +58,16 @@ def write_report(
         parts=[split.replace("_", "-") for split in SPLITS],
         population=population_table(labels, features, smallest),
         sections=[
-            task_section(Question(task, horizon), defined.get(task), labels, predictions, evaluations, settings, audits)
+            task_section(
+                Question(task, horizon),
+                defined.get(task),
+                labels,
+                predictions,
+                evaluations,
+                settings,
+                audits,
+                features,
+            )
             for task, horizon in evaluations.select("task", "horizon_days").unique().sort(pl.all()).iter_rows()
         ],
         skipped=[row | {"title": title_of(row["task"], tasks)} for row in skipped.sort("task").rows(named=True)],

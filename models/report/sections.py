@@ -8,11 +8,11 @@ import polars as pl
 
 from features.record_shape import SHAPE
 from features.settings import StudySettings
-from features.tasks.schema import Task
+from features.tasks.schema import Comparator, Task
 from models.discrimination import auroc_difference, draw_resamples
 from models.evaluation import bootstrap_seed, ranking
 from models.ladder import ladder_of, words_of
-from models.questions import Question
+from models.questions import KEYS, Question
 from models.report.calibration_groups import RiskGroup, risk_groups
 from models.report.figures import calibration_picture, roc_picture
 from models.report.population import PartRow, left_out, part_rows
@@ -22,9 +22,11 @@ from models.report.task_words import task_facts
 
 @dataclass(frozen=True)
 class Rung:
-    """A line of the ladder's table, as text."""
+    """A line of the ladder's table, as text. `known_for`: of how many prediction times a comparator has a value, unless
+    it has one of all."""
 
     name: str
+    known_for: str
     is_released: bool
     auroc: str
     difference: str
@@ -94,10 +96,12 @@ def task_section(
     evaluations: pl.DataFrame,
     settings: StudySettings,
     audits: pl.DataFrame | None = None,
+    features: pl.DataFrame | None = None,
 ) -> TaskSection:
     """Gather one question's part. Reads Labels, Predictions, Evaluations and, when there are any, Audits.
 
-    `task` is None when it is not known.
+    `task` is None when it is not known. `features`: keys and the columns of comparators, to tell how often those have a
+    value.
     """
     smallest = settings.smallest_cell
     is_asked = (pl.col("task") == question.task) & (pl.col("horizon_days") == question.horizon_days)
@@ -118,7 +122,11 @@ def task_section(
     is_rounded |= point is not None and not point.cells
     comparators = task.comparators if task else ()
     words = {model: words_of(model, comparators) for model in ladder}
-    rungs = {model: _rung(words[model], table[model], differences.get(model), is_rounded) for model in ladder}
+    valued = {} if features is None else _shares_with_value(first, features, comparators)
+    rungs = {
+        model: _rung(words[model], table[model], differences.get(model), is_rounded, valued.get(model, 1.0))
+        for model in ladder
+    }
     groups = risk_groups(by_model[released]["risk"].to_numpy(), events, subjects, smallest) if released else []
     asked = labels.filter(is_asked)
     followed_too_short, died_first = left_out(asked, smallest)
@@ -161,13 +169,30 @@ def title_of(name: str, tasks: Sequence[Task]) -> str:
     return next((task.title for task in tasks if task.name == name), name.replace("_", " ").capitalize())
 
 
-def _rung(name: str, row: dict[str, float], difference: tuple[float, float, float] | None, is_rounded: bool) -> Rung:
+def _shares_with_value(
+    held_out: pl.DataFrame, features: pl.DataFrame, comparators: Sequence[Comparator]
+) -> dict[str, float]:
+    """Of how many held-out prediction times each comparator's columns are known; the others get one common answer."""
+    rows = held_out.select(KEYS).join(features, on=KEYS, how="left")
+    there = {one.name: [name for name in one.features if name in features.columns] for one in comparators}
+    known = {name: pl.all_horizontal(pl.col(columns).is_not_null()) for name, columns in there.items() if columns}
+    return {name: float(rows.select(is_known.mean()).item()) for name, is_known in known.items()}
+
+
+def _rung(
+    name: str,
+    row: dict[str, float],
+    difference: tuple[float, float, float] | None,
+    is_rounded: bool,
+    share_with_value: float,
+) -> Rung:
     """A line of the ladder. With `is_rounded` no number has more than two digits: a finer one could give away a
     count that is hidden elsewhere."""
     digits, fine = (2, 2) if is_rounded else (3, 4)
     signed = None if difference is None else [f"{number:+.{digits}f}" for number in difference]
     return Rung(
         name=name,
+        known_for="" if share_with_value > 0.995 else share(share_with_value, is_rounded),
         is_released=bool(row["is_released"]),
         auroc=f"{row['auroc']:.{digits}f} ({row['auroc_low']:.{digits}f} to {row['auroc_high']:.{digits}f})",
         difference="–" if signed is None else f"{signed[0]} ({signed[1]} to {signed[2]})",

@@ -165,7 +165,9 @@ def report(
     from models.report import write_report
     from models.saved_model import load_model
 
-    read = dataset.collect()
+    read, tasks = dataset.collect(), load_tasks()
+    columns = set(features.collect_schema().names())
+    shown = {"age_years", "is_female", *(name for task in tasks for one in task.comparators for name in one.features)}
     page = write_report(
         study.home.report,
         labels.collect(),
@@ -178,8 +180,8 @@ def report(
         study.settings,
         model_version=load_model(study.home.models).version,
         data_version=read["data_version"].item(),
-        tasks=load_tasks(),
-        features=features.select("subject_id", "prediction_time", "age_years", "is_female").collect(),
+        tasks=tasks,
+        features=features.select("subject_id", "prediction_time", pl.col(sorted(shown & columns))).collect(),
         audits=audits.collect(),
     )
     return dg.MaterializeResult(metadata={"page": dg.MetadataValue.path(page)})

@@ -7,6 +7,7 @@ import pytest
 
 from features import integrity
 from features.feature_tables import build_features
+from features.scores.columns import score_definitions
 from features.tables import Events, FeatureDefinitions, RecordCounts, empty
 
 NOON = datetime(2015, 6, 1, 12)
@@ -165,3 +166,22 @@ def test_a_feature_that_sees_a_little_ahead_is_found(after):
     early = timeline.with_columns(known_time=pl.min_horizontal("known_time", pl.lit(NOON)))
     assert rows_that_see_the_future(timeline, build_features(timeline, TIMES, LAST_PRESSURE)) == 0
     assert rows_that_see_the_future(timeline, build_features(early, TIMES, LAST_PRESSURE)) == 1
+
+
+def test_a_clinical_score_that_looks_at_clinical_time_is_found():
+    """A heart failure of before that becomes known a minute later is worth points too early."""
+    failure = "SNOMED//88805009"
+    timeline = events(*GOOD[:3], (1, failure, NOON - DAY, NOON + timedelta(minutes=1), None))
+    codes = pl.DataFrame({"code": [failure, PRESSURE, "SEX//female", "MEDS_BIRTH"]})
+    wanted = [row for row in score_definitions(codes) if row["feature"] == "score_charlson"]
+    definitions = pl.DataFrame(wanted, schema=empty(FeatureDefinitions).schema)
+    right, cheating = (
+        build_features(known, TIMES, definitions)
+        for known in (timeline, timeline.with_columns(known_time=pl.min_horizontal("known_time", pl.lit(NOON))))
+    )
+    assert (right["score_charlson"].item(), cheating["score_charlson"].item()) == (0, 1)
+    changed = [
+        integrity.count_rows_that_see_the_future(timeline, table.lazy(), definitions, rows=10, seed=1)
+        for table in (right, cheating)
+    ]
+    assert changed == [0, 1]

@@ -7,7 +7,7 @@ import pytest
 
 from features.settings import StudySettings
 from features.tables import Audits, DataProfile, Labels, Predictions, RecordCounts, SkippedTasks, empty
-from features.tasks.schema import load_tasks
+from features.tasks.schema import Comparator, load_tasks
 from models.evaluation import evaluate, tuning_threshold
 from models.ladder import LADDER
 from models.questions import Question
@@ -113,6 +113,20 @@ def test_comparators_stand_between_age_and_sex_and_the_rest_and_missing_ones_are
     assert names[:4] == ["Age and sex", "Charlson index", "Visits of the year before", "Logistic regression"]
     assert "Not compared" not in page
     assert "train patients:\nVisits of the year before." in report(tmp_path)  # acute_care names it
+
+
+def test_how_often_a_comparator_has_a_value_is_told(tmp_path, monkeypatch):
+    features = described(400).with_columns(score_charlson=pl.when(pl.int_range(400) % 4 > 0).then(2.0))
+    monkeypatch.setattr("tests.models.report.test_page.described", lambda people: features)
+    (acute_care,) = [task for task in load_tasks() if task.name == "acute_care"]
+    charlson = Comparator(name="charlson", features=("score_charlson",))
+    asked = acute_care.model_copy(update={"comparators": (charlson,)})
+    monkeypatch.setattr("tests.models.report.test_page.load_tasks", lambda: [asked])
+    page = report(tmp_path, rungs=(*LADDER, "charlson"))
+    # Every third of 400 is held out, 133 of them, and of those every fourth has no value: 100 of 133 are 75 %. A cell
+    # of the threshold's table is hidden here, so that shares are rounded to tens.
+    assert 'Charlson index<br><span class="small">has a value for about 80 %</span>' in page
+    assert page.count("has a value for") == 1
 
 
 @pytest.mark.parametrize(("verdict", "told"), [("gives away", True), ("silent", False)])
