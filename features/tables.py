@@ -154,19 +154,30 @@ class FeatureKeys(dy.Schema):
     prediction_time = dy.Datetime(time_unit="us", primary_key=True, description="The moment of the forecast.")
 
 
+class FeatureSources(dy.Schema):
+    """Which record is behind each latest value in the feature table: join it by the keys, and by the column's name."""
+
+    subject_id = dy.Int64(primary_key=True, description="Keyed pseudonym of the patient.")
+    prediction_time = dy.Datetime(time_unit="us", primary_key=True, description="The moment of the forecast.")
+    feature = dy.String(primary_key=True, description="The column with the latest value, such as hba1c_last.")
+    record_id = dy.Int64(description="Pseudonym of the source resource; the vault leads back.")
+
+
 class FeatureDefinitions(dy.Schema):
     """The dictionary of the feature table: one row per column."""
 
     feature = dy.String(primary_key=True, description="Column name in the feature table.")
     description = dy.String(description="What it says, in words.")
     unit = dy.String(nullable=True, description="Unit of the column; null for counts and flags.")
-    kind = dy.String(description="demographic, state, count, utilisation or value.")
+    kind = dy.String(description="demographic, state, count, utilisation, rhythm or value.")
     statistic = dy.String(description="How it is computed: count, is_present, last, mean, slope, days_since, …")
     codes = dy.List(
         dy.String(),
         description="The event codes it reads; one ending in * stands for all that begin so; empty for demographics.",
     )
-    window_days = dy.Int32(nullable=True, description="Look-back window; null for states and demographics.")
+    window_days = dy.Int32(
+        nullable=True, description="Look-back window; null for what is never forgotten, and demographics."
+    )
 
 
 class Predictions(dy.Schema):

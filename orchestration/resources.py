@@ -10,7 +10,7 @@ import polars as pl
 from pydantic import Field
 
 from features.home import Home
-from features.ingest import events_of
+from features.ingest import events_of, shards_of
 from features.privacy.keys import Key, load_key
 from features.privacy.vault import read_shifts
 from features.settings import StudySettings, load_settings
@@ -76,6 +76,10 @@ class Study(dg.ConfigurableResource):
     def events(self) -> pl.LazyFrame:
         """All events of all patients, lazily."""
         return events_of(self.home)
+
+    def shards(self, split: str = "*") -> list[pl.LazyFrame]:
+        """The same file by file, of all splits or one, for what must not grow with the population."""
+        return shards_of(self.home, split)
 
     def shifts(self) -> pl.DataFrame:
         """Each patient's move in time, from the vault: subject_id, shift_us. Kept in memory only."""
