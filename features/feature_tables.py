@@ -108,10 +108,7 @@ def _features_of_rows(events: pl.LazyFrame, rows: pl.DataFrame, definitions: pl.
     of_subjects = _of_subjects(events, rows)
     for cells in _cells(of_subjects, rows, definitions):
         table[cells["row"].to_numpy(), cells["column"].to_numpy()] = cells["cell"].to_numpy()
-    columns = {name: table[:, index] for index, name in enumerate(definitions["feature"])}
-    return rows.select(KEYS).with_columns(
-        pl.Series(name, column, dtype=pl.Float32).fill_nan(None) for name, column in columns.items()
-    )
+    return rows.select(KEYS).hstack(pl.from_numpy(table, schema=definitions["feature"].to_list()).fill_nan(None))
 
 
 def _of_subjects(events: pl.LazyFrame, rows: pl.DataFrame) -> pl.DataFrame:

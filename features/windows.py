@@ -194,8 +194,8 @@ def window_runs(points: Points, window_days: int | None, statistics: Collection[
         is_constant = columns["minimum"] == columns["maximum"]  # nought exactly, whatever the rounding
     if "sd" in wanted:
         squares = np.maximum(columns["sum_of_squares"] - columns["sum"] ** 2 / count, 0)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            columns["sd"] = np.where(is_constant & (count > 1), 0, np.sqrt(squares / (count - 1)))
+        sd = np.where(is_constant, 0, np.sqrt(squares / np.maximum(count - 1, 1)))
+        columns["sd"] = np.where(count > 1, sd, np.nan)
     if "slope" in wanted:
         years = (points.time - _EPOCH_US) / DAY_US / DAYS_PER_YEAR
         first = lowest(np.arange(len(series), dtype=np.float64)).astype(np.int64)

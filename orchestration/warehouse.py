@@ -27,6 +27,7 @@ PUBLISHED: dict[str, type[dy.Schema]] = {
     "labels": tables.Labels,
     "features": tables.FeatureKeys,
     "feature_definitions": tables.FeatureDefinitions,
+    "feature_sources": tables.FeatureSources,
     "predictions": tables.Predictions,
     "evaluations": tables.Evaluations,
     "skipped_tasks": tables.SkippedTasks,

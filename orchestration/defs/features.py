@@ -4,17 +4,18 @@ import dagster as dg
 import polars as pl
 
 from features import integrity
-from features.feature_tables import build_features, plan_features
+from features.feature_shards import feature_parts, plan_features, source_parts
 from orchestration.resources import Study
-from orchestration.tables_io import column_schema
+from orchestration.tables_io import column_schema, write_parts
 
 ROWS_TO_REBUILD = 200
+KEYS = ["subject_id", "prediction_time"]
 
 
 @dg.asset(
     group_name="features",
     kinds={"polars"},
-    code_version="1",
+    code_version="2",
     deps=["timelines"],
     metadata={"dagster/column_schema": column_schema("feature_definitions")},
 )
@@ -23,15 +24,28 @@ def feature_definitions(
 ) -> pl.DataFrame:
     """The dictionary of the feature table, decided on train patients only."""
     train = subject_splits.filter(pl.col("split") == "train").select("subject_id")
-    times = labels.join(train, on="subject_id").select("subject_id", "prediction_time").unique().collect()
-    return plan_features(study.events().join(train, on="subject_id"), times, study.settings, codes=codes.collect())
+    times = labels.join(train, on="subject_id").select(KEYS).unique().collect()
+    return plan_features(study.shards("train"), times, study.settings, codes=codes.collect())
 
 
-@dg.asset(group_name="features", kinds={"polars"}, code_version="1", deps=["timelines"])
-def features(study: Study, labels: pl.LazyFrame, feature_definitions: pl.LazyFrame) -> pl.DataFrame:
+@dg.asset(group_name="features", kinds={"polars"}, code_version="2", deps=["timelines"])
+def features(study: Study, labels: pl.LazyFrame, feature_definitions: pl.LazyFrame) -> dg.MaterializeResult:
     """What was known about each patient at each prediction time, as numbers."""
-    times = labels.select("subject_id", "prediction_time").unique().collect()
-    return build_features(study.events(), times, feature_definitions.collect())
+    times = labels.select(KEYS).unique().collect()
+    return write_parts(study, "features", feature_parts(study.shards(), times, feature_definitions.collect()))
+
+
+@dg.asset(
+    group_name="features",
+    kinds={"polars"},
+    code_version="1",
+    deps=["timelines"],
+    metadata={"dagster/column_schema": column_schema("feature_sources")},
+)
+def feature_sources(study: Study, labels: pl.LazyFrame, feature_definitions: pl.LazyFrame) -> dg.MaterializeResult:
+    """Which record is behind each latest value of the feature table."""
+    times = labels.select(KEYS).unique().collect()
+    return write_parts(study, "feature_sources", source_parts(study.shards(), times, feature_definitions.collect()))
 
 
 @dg.asset_check(

@@ -5,7 +5,7 @@ from datetime import date
 import dagster as dg
 import polars as pl
 
-from features.feature_tables import build_features
+from features.feature_shards import feature_parts
 from features.scoring_day import prediction_times_at_end_of, require_scorable
 from features.tasks.labels import eligible_at
 from features.tasks.schema import load_tasks
@@ -45,7 +45,7 @@ def risk_scores(
     moments = prediction_times_at_end_of(as_of, last_day, study.shifts())
     eligible = eligible_at(study.events(), observation_periods.collect(), moments, load_tasks(), study.settings)
     times = eligible.select("subject_id", "prediction_time").unique()
-    rows = build_features(study.events(), times, model.definitions)
+    rows = pl.concat(feature_parts(study.shards(), times, model.definitions))
     version = dataset.collect()["data_version"].item()
     return score_patients(model, study.events(), rows, eligible, as_of, version, codes=codes.collect())
 
@@ -63,6 +63,7 @@ def risk_scores(
         "labels",
         "features",
         "feature_definitions",
+        "feature_sources",
         "predictions",
         "evaluations",
         "skipped_tasks",
