@@ -149,7 +149,8 @@ def window_runs(points: Points, window_days: int | None, statistics: Collection[
     stride = len(moments.keys) + 1
     entering, leaving = series * stride + enters, series * stride + leaves
     seen = enters < leaves
-    changes = np.unique(np.concatenate([entering[seen], leaving[seen & (leaves < moments.ends[person])]]))
+    changes = np.sort(np.concatenate([entering[seen], leaving[seen & (leaves < moments.ends[person])]]), kind="stable")
+    changes = changes[np.diff(changes, prepend=-1) > 0]
     of, from_row = changes // stride, changes % stride
     until_row = moments.ends[points.person[of]]
     until_row[:-1] = np.where(of[1:] == of[:-1], from_row[1:], until_row[:-1])
