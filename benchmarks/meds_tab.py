@@ -1,10 +1,14 @@
 """Running meds-tab 0.2.0 in a virtual environment of its own, and what its cells say.
 
-Two things must be known to read its figures. Its `code/count` is the number of distinct times at which a code
-occurred, not of events: it counts non-zero entries, first within a time, then over the window. And its value
-aggregations come out empty: it looks for codes under the names of columns ("LOINC//8480-6/value"), where no event has
-them (get_long_value_df). It goes through all windows for them all the same, so its time counts; its disk space is that
-of the counts alone. `peer_cells` gives the numbers to its own aggregation directly, to compare those cells too.
+What must be known to read its figures, found by comparing cells (tests/benchmarks/test_features.py):
+- Its value aggregations come out empty: it looks for codes under the names of columns ("LOINC//8480-6/value"), which
+  no event has (get_long_value_df). It goes through all windows for them all the same, so its time counts; its disk
+  space is that of the counts alone.
+- It leaves out the last event of each time, so a time with one event is seen by nobody (compute_agg).
+- Its counts are of distinct times, not of events, and its sum of squares squares twice, since each aggregation is
+  made within a time and again over the window.
+- Its lowest and highest values all land in the first row (aggregate_matrix with SciPy 1.17: `.row` of a flat array).
+`peer_cells` gives numbers to its own aggregation directly, so that these cells can be compared.
 """
 
 import shutil
