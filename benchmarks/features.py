@@ -128,7 +128,12 @@ def _ours(step: str, source: Path, out: Path, argument: str, prefix: str) -> dic
     """Figures of one step of ours in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.features", "--from", str(source), "--step", step, str(out), argument]
     seconds, cpu, peak, told = _watched(command)
-    figures = {"seconds": round(seconds, 2), "cpu": round(cpu, 2), "peak_mb": round(peak), **json.loads(told or "{}")}
+    figures: dict[str, float] = {
+        "seconds": round(seconds, 2),
+        "cpu": round(cpu, 2),
+        "peak_mb": round(peak),
+        **json.loads(told or "{}"),
+    }
     if out.exists():
         figures["disk_mb"] = round(_megabytes(out), 1)
     return {f"{prefix}{name}": value for name, value in figures.items()}
@@ -176,7 +181,11 @@ def _make_table(home: Path, out: Path, people: int) -> None:
         if writer:
             writer.close()
     made = time.perf_counter() - planned
-    figures = {"people": many["subject_id"].n_unique(), "columns": plan.height, "rows": rows["features"]}
+    figures: dict[str, float] = {
+        "people": many["subject_id"].n_unique(),
+        "columns": plan.height,
+        "rows": rows["features"],
+    }
     figures |= {"plan_seconds": round(planned - began, 1), "rows_per_s": round(rows["features"] / made)}
     print(json.dumps(figures))
 

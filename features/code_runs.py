@@ -10,7 +10,8 @@ from pathlib import Path
 
 import polars as pl
 
-from features.windows import moments_of, points_of, rows_of_runs, window_runs, with_numbers
+from features.points import moments_of, points_of, with_numbers
+from features.windows import rows_of_runs, window_runs
 
 CODE_STATISTICS = ("count",)
 VALUE_STATISTICS = ("count", "sum", "sum_of_squares", "minimum", "maximum")
@@ -51,7 +52,7 @@ def runs_of_shard(
     for name, days in windows.items():
         for what, of, statistics in (("codes", points, CODE_STATISTICS), ("values", numbers, VALUE_STATISTICS)):
             runs = window_runs(of, days, statistics)
-            types = {column: _ROWS.get(column, pl.Float32) for column in runs.columns}
+            types = pl.Schema({column: _ROWS.get(column, pl.Float32) for column in runs.columns})
             tables[f"{name}/{what}"] = runs.cast(types).drop("person")
     return tables
 

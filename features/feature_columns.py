@@ -47,11 +47,18 @@ def demographics() -> list[Definition]:
 
 
 def chronic_states(groups: Iterable[CodeGroup]) -> list[Definition]:
-    """Whether a chronic condition was ever known: it does not resolve."""
-    return [
-        _column(f"has_{group.name}", f"{group.description}: ever known", "state", "is_present", group.patterns)
-        for group in groups
-    ]
+    """Whether a chronic condition was ever known, and since when: it does not resolve."""
+    states = []
+    for group in groups:
+        since = (
+            f"years_since_{group.name}",
+            f"{group.description}: years since its first record; empty when never known",
+        )
+        states += [
+            _column(f"has_{group.name}", f"{group.description}: ever known", "state", "is_present", group.patterns),
+            _column(*since, "state", "years_since_first", group.patterns, unit="a"),
+        ]
+    return states
 
 
 def drugs(groups: Iterable[CodeGroup], lookback_days: int) -> list[Definition]:
@@ -59,7 +66,7 @@ def drugs(groups: Iterable[CodeGroup], lookback_days: int) -> list[Definition]:
     return [
         _column(
             f"takes_{group.name}",
-            f"{group.description}: active, that is ordered, stated or administered in the last {days} days",
+            f"{group.description}: taken now; that is, ordered, stated or administered in the last {days} days",
             "state",
             "is_present",
             group.patterns,

@@ -7,9 +7,10 @@ import polars as pl
 
 from features.feature_plan import plan_columns
 from features.feature_tables import build_features, numbered_measures
+from features.points import KEYS, moments_of, points_of, with_numbers
 from features.settings import StudySettings
 from features.tables import Events, FeatureSources, checked, empty
-from features.windows import KEYS, moments_of, points_of, rows_of_runs, window_runs, with_numbers
+from features.windows import rows_of_runs, window_runs
 
 SHARE_OF_ROWS_FILLED = 0.01
 

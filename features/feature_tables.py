@@ -9,9 +9,7 @@ from numpy.typing import NDArray
 
 from features.codes import match_patterns
 from features.meds_codes import BIRTH
-from features.rhythm import visit_rhythm
-from features.tables import FeatureKeys, checked
-from features.windows import (
+from features.points import (
     DAY_US,
     DAYS_PER_YEAR,
     KEYS,
@@ -19,11 +17,12 @@ from features.windows import (
     a_day_old,
     moments_of,
     points_of,
-    rows_of_runs,
-    window_runs,
     with_numbers,
     with_stay_days,
 )
+from features.rhythm import visit_rhythm
+from features.tables import FeatureKeys, checked
+from features.windows import rows_of_runs, window_runs
 
 OLDEST_AGE_YEARS = 90
 _ROWS_AT_ONCE = 50_000
@@ -31,7 +30,13 @@ _ZERO_WHEN_ABSENT = ("count", "is_present", "sum_of_stays")
 _SEXES = ["SEX//female", "SEX//male", "SEX//other"]
 _STAY_ENDS = ["ENCOUNTER//IMP//start", "ENCOUNTER//IMP//end"]
 # Statistics of a column that have another name in features.windows.
-_WORKED_OUT_AS = {"days_since": "last_time", "days_since_previous": "last_time", "sum_of_stays": "sum"}
+_WORKED_OUT_AS = {
+    "days_since": "last_time",
+    "days_since_previous": "last_time",
+    "years_since_first": "first_time",
+    "sum_of_stays": "sum",
+}
+_UNIT_US = {"last_time": DAY_US, "first_time": DAY_US * DAYS_PER_YEAR}
 _READ = ["subject_id", "time", "known_time", "code", "numeric_value", "encounter_id", "record_id"]
 
 
@@ -87,6 +92,7 @@ def records_behind(
             (pl.col("statistic") != "days_since_previous")
             | (pl.col("time") <= pl.col("prediction_time") - pl.duration(days=1)),
         )
+        .filter((pl.col("statistic") != "years_since_first") | (pl.col("time") == pl.col("time").min().over("row")))
         .group_by("row", "record_id")
         .agg(pl.col("time").max(), pl.col("known_time").max())
         .sort("row", "time", "known_time", "record_id", descending=[False, True, True, False])
@@ -177,7 +183,7 @@ def _window_cells(
             found = runs.join(columns, on="measure", maintain_order="left")
             place, row = rows_of_runs(found)
             cell = found[name].to_numpy()[place]
-            cell = (at[row] - cell) / DAY_US if name == "last_time" else cell
+            cell = (at[row] - cell) / _UNIT_US[name] if name in _UNIT_US else cell
             yield pl.DataFrame({"row": row, "column": found["column"].to_numpy()[place], "cell": cell})
 
 

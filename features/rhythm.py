@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from features.windows import KEYS
+from features.points import KEYS
 
 VISIT_STARTS = ("ENCOUNTER//AMB//start", "ENCOUNTER//EMER//start", "ENCOUNTER//IMP//start")
 RHYTHM = {

@@ -13,15 +13,14 @@ result does not depend, to the bit, on other people, other prediction times, or 
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-KEYS = ["subject_id", "prediction_time"]
-DAYS_PER_YEAR = 365.25
-DAY_US = 86_400_000_000
+from features.points import DAY_US, DAYS_PER_YEAR, Floats, Ints, Points, only
+
 SHORTEST_SLOPE_DAYS = 30
 STATISTICS = {
     "count": "events",
@@ -33,6 +32,7 @@ STATISTICS = {
     "minimum": "of the numbers",
     "maximum": "of the numbers",
     "slope": "per year, by least squares; null unless the events span 30 days: values of one visit tell no course",
+    "first_time": "when the first happened, µs",
     "last": "the latest number; at one moment the one known last",
     "last_time": "when that was, µs",
     "last_record": "its record_id",
@@ -41,171 +41,24 @@ STATISTICS = {
 _EPOCH_US = 946_684_800_000_000  # 2000-01-01: years from there, so that their squares stay small
 _NEVER = np.iinfo(np.int64).max // 2
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Moments:
-    """Prediction times, sorted by subject and time; their places are the rows of the feature table.
-
-    people: subject_id in order. distinct: all prediction times once. ends: the row after each person's last.
-    """
-
-    people: pl.Series
-    distinct: Ints
-    keys: Ints
-    ends: Ints
-
-    def first_at(self, person: Ints, moment: Ints) -> Ints:
-        """The first row of each person (by place) at or after a moment in µs; the row after their last when none is."""
-        wanted = person * (len(self.distinct) + 1) + np.searchsorted(self.distinct, moment)
-        return np.searchsorted(self.keys, wanted)
-
-
-@dataclass(frozen=True)
-class Points:
-    """The events of some measures, in series: one for each person and measure, each in the order of time.
-
-    Arrays over events: series, time and known (µs), value (NaN when not a number), record_id. Arrays over series:
-    person (place in `moments`), measure.
-    """
-
-    moments: Moments
-    series: Ints
-    time: Ints
-    known: Ints
-    value: Floats
-    record_id: Ints
-    person: Ints
-    measure: Ints
-
-
-def moments_of(rows: pl.DataFrame) -> Moments:
-    """Reads subject_id, prediction_time; distinct and sorted by both."""
-    people = rows["subject_id"].unique(maintain_order=True)
-    at = _us(rows["prediction_time"])
-    distinct = np.unique(at)
-    person = rows["subject_id"].rle_id().to_numpy().astype(np.int64)
-    keys = person * (len(distinct) + 1) + np.searchsorted(distinct, at)
-    return Moments(people, distinct, keys, np.searchsorted(person, np.arange(len(people)), side="right"))
-
-
-def points_of(events: pl.DataFrame, moments: Moments, measures: pl.DataFrame) -> Points:
-    """Put the events that measures read into series.
-
-    Reads:  `events`: subject_id, time, known_time, code, numeric_value, record_id; without a time they are left
-            out. `measures`: code, measure (a number from 0); a code may feed several measures.
-    """
-    people = pl.DataFrame({"subject_id": moments.people}).with_row_index("person")
-    found = (
-        events.lazy()
-        .filter(pl.col("time").is_not_null())
-        .join(measures.lazy(), on="code")
-        .join(people.lazy(), on="subject_id")
-        .select("person", "measure", "time", "known_time", "record_id", value=pl.col("numeric_value").cast(pl.Float64))
-        # A full order makes ties and sums come out the same however the events were ordered.
-        .sort("person", "measure", "time", "known_time", "record_id", "value")
-        .collect()
-    )
-    person, measure = (found[name].to_numpy().astype(np.int64) for name in ("person", "measure"))
-    starts = np.ones(found.height, dtype=bool)
-    starts[1:] = (person[1:] != person[:-1]) | (measure[1:] != measure[:-1])
-    return Points(
-        moments=moments,
-        series=np.cumsum(starts) - 1,
-        time=_us(found["time"]),
-        known=_us(found["known_time"]),
-        value=found["value"].fill_null(np.nan).to_numpy(),
-        record_id=found["record_id"].to_numpy(),
-        person=person[starts],
-        measure=measure[starts],
-    )
-
-
-def with_numbers(points: Points) -> Points:
-    """Only the events with a number."""
-    return _only(points, ~np.isnan(points.value))
-
-
-def a_day_old(points: Points) -> Points:
-    """The events as seen from a day after they happened: a visit that ends now is not its own predecessor."""
-    return replace(points, known=np.maximum(points.known, points.time + DAY_US))
-
 
 def window_runs(points: Points, window_days: int | None, statistics: Collection[str]) -> pl.DataFrame:
     """Statistics of each person and measure inside a window, for each run of rows that see the same events.
 
-    Reads:    `window_days`: the look-back; None for the whole record. `statistics`: names in STATISTICS.
+    Reads:    `window_days`: the look-back; None for the whole record. `statistics`: names in STATISTICS; those of
+              numbers want points that all have one.
     Returns:  person, measure, from_row, until_row (excluded), and a column for each statistic. Only runs that see
               any event; sorted by person, measure and row.
     """
-    ends_at = points.time + window_days * DAY_US if window_days is not None else np.full_like(points.time, _NEVER)
-    points = _only(points, points.known < ends_at)
-    ends_at = points.time + window_days * DAY_US if window_days is not None else np.full_like(points.time, _NEVER)
-    moments, series = points.moments, points.series
-    person = points.person[series]
-    enters, leaves = moments.first_at(person, points.known), moments.first_at(person, ends_at)
-    stride = len(moments.keys) + 1
-    entering, leaving = series * stride + enters, series * stride + leaves
-    seen = enters < leaves
-    changes = np.sort(np.concatenate([entering[seen], leaving[seen & (leaves < moments.ends[person])]]), kind="stable")
-    changes = changes[np.diff(changes, prepend=-1) > 0]
-    of, from_row = changes // stride, changes % stride
-    until_row = moments.ends[points.person[of]]
-    until_row[:-1] = np.where(of[1:] == of[:-1], from_row[1:], until_row[:-1])
-    by_known = np.lexsort((points.known, series))
-    came = np.searchsorted(entering[by_known], changes, side="right")
-    went = np.searchsorted(leaving, changes, side="right")
-    some = came > went
-    of, came, went = of[some], came[some], went[some]
-    count = (came - went).astype(np.float64)
-    start = np.searchsorted(series, of)
-
-    def total(*numbers: Floats) -> list[Floats]:
-        arrived = _running_totals(series, *(one[by_known] for one in numbers))
-        gone = _running_totals(series, *numbers)
-        return [a[came - 1] - np.where(went > start, g[went - 1], 0) for a, g in zip(arrived, gone, strict=True)]
-
-    spans = np.searchsorted(changes, entering[seen]), np.searchsorted(changes, leaving[seen])
-
-    def lowest(numbers: Floats) -> Floats:
-        return _lowest_over(*spans, numbers[seen], len(changes))[some]
-
-    last = np.maximum.accumulate(by_known)[came - 1]  # a series lies after those before it, so no series sees another's
-    value = points.value
-    columns: dict[str, NDArray] = {
-        "person": points.person[of],
-        "measure": points.measure[of],
-        "from_row": from_row[some],
-        "until_row": until_row[some],
-        "count": count,
-        "is_present": np.ones(len(of)),
-        "last": value[last],
-        "last_time": points.time[last],
-        "last_record": points.record_id[last],
+    window = _open_window(points, window_days)
+    found = _statistics(window, set(statistics))
+    keys = {
+        "person": window.points.person[window.series],
+        "measure": window.points.measure[window.series],
+        "from_row": window.from_row,
+        "until_row": window.until_row,
     }
-    wanted = set(statistics)
-    if wanted & {"sum", "mean", "sum_of_squares", "sd", "slope"}:
-        columns["sum"], columns["sum_of_squares"] = total(value, value**2)
-        columns["mean"] = columns["sum"] / count
-    if wanted & {"minimum", "maximum", "sd", "slope"}:
-        columns["minimum"], columns["maximum"] = lowest(value), -lowest(-value)
-    if wanted & {"sd", "slope"}:
-        is_constant = columns["minimum"] == columns["maximum"]  # nought exactly, whatever the rounding
-    if "sd" in wanted:
-        squares = np.maximum(columns["sum_of_squares"] - columns["sum"] ** 2 / count, 0)
-        sd = np.where(is_constant, 0, np.sqrt(squares / np.maximum(count - 1, 1)))
-        columns["sd"] = np.where(count > 1, sd, np.nan)
-    if "slope" in wanted:
-        years = (points.time - _EPOCH_US) / DAY_US / DAYS_PER_YEAR
-        first = lowest(np.arange(len(series), dtype=np.float64)).astype(np.int64)
-        is_long = points.time[last] - points.time[first] >= SHORTEST_SLOPE_DAYS * DAY_US
-        at, at_squared, product = total(years, years**2, years * value)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            slope = (count * product - at * columns["sum"]) / (count * at_squared - at**2)
-        columns["slope"] = np.where(is_long, np.where(is_constant, 0, slope), np.nan)
-    return pl.DataFrame({name: columns[name] for name in ("person", "measure", "from_row", "until_row", *statistics)})
+    return pl.DataFrame(keys | {name: found[name] for name in statistics})
 
 
 def rows_of_runs(runs: pl.DataFrame) -> tuple[Ints, Ints]:
@@ -216,43 +69,116 @@ def rows_of_runs(runs: pl.DataFrame) -> tuple[Ints, Ints]:
     return run, from_row[run] + np.arange(len(run)) - first_place[run]
 
 
-def with_stay_days(events: pl.LazyFrame) -> pl.LazyFrame:
-    """The end of each inpatient stay with its length.
+@dataclass(frozen=True)
+class _Window:
+    """The events that a window ever shows, and the runs of rows between two changes.
 
-    Reads:    features.tables.Events.
-    Returns:  the ENCOUNTER//IMP//end events, numeric_value = days since the same encounter's start. An end whose
-              encounter or start is unknown is left out.
+    by_known: places of the events in the order in which each series becomes known. first_run, end_run: for the events
+    that any row sees (is_seen), the places in all runs, with those that see nothing, at which they come and go. Arrays
+    over the runs that see any event (is_full): series, from_row, until_row; came, went: how many events, of all series
+    up to this one, have come and have gone by then.
     """
-    # A start that became known after the end would be the future at that moment.
-    starts = events.filter(pl.col("code") == "ENCOUNTER//IMP//start").select(
-        "subject_id", "encounter_id", started="time", start_known="known_time"
-    )
-    first_start = (
-        events.filter((pl.col("code") == "ENCOUNTER//IMP//end") & pl.col("encounter_id").is_not_null())
-        .join(starts, on=["subject_id", "encounter_id"])
-        .filter((pl.col("start_known") <= pl.col("known_time")) & (pl.col("started") <= pl.col("time")))
-    )
-    stay_days = (pl.col("time") - pl.col("started")).dt.total_seconds() / 86_400
-    return (
-        first_start.with_columns(numeric_value=stay_days.cast(pl.Float32))
-        .drop("started", "start_known")
-        # One end with two starts would count twice; the earlier start stands.
-        .sort("numeric_value", descending=True)
-        .unique(["subject_id", "encounter_id", "record_id", "time", "known_time"], keep="first", maintain_order=True)
+
+    points: Points
+    by_known: Ints
+    is_seen: NDArray[np.bool_]
+    first_run: Ints
+    end_run: Ints
+    is_full: NDArray[np.bool_]
+    series: Ints
+    from_row: Ints
+    until_row: Ints
+    came: Ints
+    went: Ints
+
+
+def _open_window(points: Points, window_days: int | None) -> _Window:
+    until = points.time + window_days * DAY_US if window_days is not None else np.full_like(points.time, _NEVER)
+    is_shown = points.known < until
+    points, until = only(points, is_shown), until[is_shown]
+    moments, series = points.moments, points.series
+    person = points.person[series]
+    enters, leaves = moments.first_at(person, points.known), moments.first_at(person, until)
+    stride = len(moments.keys) + 1
+    entering, leaving = series * stride + enters, series * stride + leaves
+    is_seen = enters < leaves
+    changes = np.concatenate([entering[is_seen], leaving[is_seen & (leaves < moments.ends[person])]])
+    changes.sort(kind="stable")
+    changes = changes[np.diff(changes, prepend=-1) > 0]
+    of, from_row = changes // stride, changes % stride
+    until_row = moments.ends[points.person[of]]
+    until_row[:-1] = np.where(of[1:] == of[:-1], from_row[1:], until_row[:-1])
+    by_known = np.lexsort((points.known, series))
+    came = np.searchsorted(entering[by_known], changes, side="right")
+    went = np.searchsorted(leaving, changes, side="right")
+    is_full = came > went
+    return _Window(
+        points=points,
+        by_known=by_known,
+        is_seen=is_seen,
+        first_run=np.searchsorted(changes, entering[is_seen]),
+        end_run=np.searchsorted(changes, leaving[is_seen]),
+        is_full=is_full,
+        series=of[is_full],
+        from_row=from_row[is_full],
+        until_row=until_row[is_full],
+        came=came[is_full],
+        went=went[is_full],
     )
 
 
-def _only(points: Points, kept: NDArray[np.bool_]) -> Points:
-    if kept.all():
-        return points
-    return replace(
-        points,
-        series=points.series[kept],
-        time=points.time[kept],
-        known=points.known[kept],
-        value=points.value[kept],
-        record_id=points.record_id[kept],
-    )
+def _statistics(window: _Window, wanted: set[str]) -> dict[str, NDArray]:
+    """The wanted statistics of each run, and those that they build upon."""
+    points, value = window.points, window.points.value
+    count = (window.came - window.went).astype(np.float64)
+    # A series lies after those before it, so the greatest place that has come is the latest event of this one.
+    last = np.maximum.accumulate(window.by_known)[window.came - 1]
+    found: dict[str, NDArray] = {
+        "count": count,
+        "is_present": np.ones(len(count)),
+        "last": value[last],
+        "last_time": points.time[last],
+        "last_record": points.record_id[last],
+    }
+    if wanted & {"sum", "mean", "sum_of_squares", "sd", "slope"}:
+        found["sum"], found["sum_of_squares"] = _totals(window, value, value**2)
+        found["mean"] = found["sum"] / count
+    if wanted & {"minimum", "maximum", "sd", "slope"}:
+        found["minimum"], found["maximum"] = _lowest(window, value), -_lowest(window, -value)
+        is_constant = found["minimum"] == found["maximum"]  # then nought exactly, whatever the rounding
+    if wanted & {"first_time", "slope"}:
+        first = _lowest(window, np.arange(len(value), dtype=np.float64)).astype(np.int64)
+        found["first_time"] = points.time[first]
+    if "sd" in wanted:
+        squares = np.maximum(found["sum_of_squares"] - found["sum"] ** 2 / count, 0)
+        sd = np.where(is_constant, 0, np.sqrt(squares / np.maximum(count - 1, 1)))
+        found["sd"] = np.where(count > 1, sd, np.nan)
+    if "slope" in wanted:
+        years = (points.time - _EPOCH_US) / DAY_US / DAYS_PER_YEAR
+        at, at_squared, product = _totals(window, years, years**2, years * value)
+        is_long = found["last_time"] - found["first_time"] >= SHORTEST_SLOPE_DAYS * DAY_US
+        with np.errstate(divide="ignore", invalid="ignore"):
+            slope = (count * product - at * found["sum"]) / (count * at_squared - at**2)
+        found["slope"] = np.where(is_long, np.where(is_constant, 0, slope), np.nan)
+    return found
+
+
+def _totals(window: _Window, *numbers: Floats) -> list[Floats]:
+    """The sum of each array over the events of each run: of what came, less what went."""
+    series = window.points.series
+    arrived = _running_totals(series, *(one[window.by_known] for one in numbers))
+    gone = _running_totals(series, *numbers)
+    any_gone = window.went > np.searchsorted(series, window.series)
+    return [
+        came[window.came - 1] - np.where(any_gone, went[window.went - 1], 0)
+        for came, went in zip(arrived, gone, strict=True)
+    ]
+
+
+def _lowest(window: _Window, numbers: Floats) -> Floats:
+    """The lowest of the numbers of the events of each run."""
+    runs = len(window.is_full)
+    return _lowest_over(window.first_run, window.end_run, numbers[window.is_seen], runs)[window.is_full]
 
 
 def _running_totals(series: Ints, *numbers: Floats) -> list[Floats]:
@@ -279,7 +205,3 @@ def _lowest_over(first: Ints, end: Ints, numbers: Floats, length: int) -> Floats
         np.minimum.at(lowest, first[here], numbers[here])
         np.minimum.at(lowest, end[here] - half, numbers[here])
     return lowest
-
-
-def _us(moments: pl.Series) -> Ints:
-    return moments.cast(pl.Datetime("us")).to_physical().to_numpy()

@@ -12,8 +12,8 @@ from polars.testing import assert_frame_equal
 from features.feature_plan import plan_columns
 from features.feature_shards import feature_parts, plan_features, source_parts
 from features.feature_tables import build_features
+from features.points import KEYS
 from features.settings import StudySettings
-from features.windows import KEYS
 from tests.features.small_events import NOON, day, events_table, person, times, visit
 
 HBA1C, DIABETES = "LOINC//4548-4", "SNOMED//44054006"

@@ -35,6 +35,7 @@ HISTORY = [
     *visit(day(-100), day(-97.5), "IMP", encounter_id=2),
     *visit(day(-1 / 24), NOON, encounter_id=3),
     happened(DIABETES, -3_000),
+    happened(DIABETES, -900),
     happened(SINUSITIS, -500),
     happened(SINUSITIS, -20),
     happened(HBA1C, -365.25, 6),
@@ -63,6 +64,7 @@ def features(events: pl.LazyFrame = EVENTS, at: datetime = NOON) -> dict[str, fl
         ("age_years", 49.999),  # 18,262 days / 365.25
         ("is_female", 1),
         ("has_type_2_diabetes", 1),  # 3,000 days ago, and never resolved
+        ("years_since_type_2_diabetes", 3_000 / 365.25),
         ("visits_ambulatory_180d", 1),  # the one that ends at the prediction time
         ("visits_inpatient_180d", 1),
         ("visits_emergency_180d", 0),
@@ -176,7 +178,13 @@ def test_no_prediction_times_give_an_empty_table():
 def test_records_behind_are_the_newest_of_the_window_known_in_time():
     position = {id(row): place for place, row in enumerate(HISTORY, start=1)}
     sinusitis = [position[id(row)] for row in HISTORY if row.get("code") == SINUSITIS]
-    asked = [("acute_sinusitis_count_2y", NOON), ("acute_sinusitis_count_180d", NOON), ("age_years", NOON)]
+    diabetes = [position[id(row)] for row in HISTORY if row.get("code") == DIABETES]
+    asked = [
+        ("years_since_type_2_diabetes", NOON),
+        ("acute_sinusitis_count_2y", NOON),
+        ("acute_sinusitis_count_180d", NOON),
+        ("age_years", NOON),
+    ]
     rows = pl.DataFrame(
         [(1, at, feature) for feature, at in asked],
         schema={"subject_id": pl.Int64, "prediction_time": pl.Datetime("us"), "feature": pl.String},
@@ -184,8 +192,8 @@ def test_records_behind_are_the_newest_of_the_window_known_in_time():
     )
     found = records_behind(EVENTS, rows, PLAN)
     assert found["feature"].to_list() == [feature for feature, _ in asked]
-    assert found["record_ids"].to_list() == [[sinusitis[1], sinusitis[0]], [sinusitis[1]], []]
-    assert records_behind(EVENTS, rows, PLAN, at_most=1)["record_ids"].to_list()[0] == [sinusitis[1]]
+    assert found["record_ids"].to_list() == [[diabetes[0]], [sinusitis[1], sinusitis[0]], [sinusitis[1]], []]
+    assert records_behind(EVENTS, rows, PLAN, at_most=1)["record_ids"].to_list()[1] == [sinusitis[1]]
 
 
 def test_a_canary_a_minute_later_is_invisible():

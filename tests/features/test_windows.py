@@ -8,17 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.windows import (
-    DAY_US,
-    STATISTICS,
-    a_day_old,
-    moments_of,
-    points_of,
-    rows_of_runs,
-    window_runs,
-    with_numbers,
-    with_stay_days,
-)
+from features.points import DAY_US, a_day_old, moments_of, points_of, with_numbers, with_stay_days
+from features.windows import STATISTICS, rows_of_runs, window_runs
 from tests.features.small_events import NOON, day, events_table, times, visit
 
 HBA1C = "LOINC//4548-4"
