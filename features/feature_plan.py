@@ -23,6 +23,7 @@ from features.feature_columns import (
     value_columns,
     visits,
 )
+from features.scores.columns import score_definitions
 from features.settings import StudySettings
 from features.tables import FeatureDefinitions, checked
 
@@ -68,6 +69,7 @@ def plan_columns(
         *family_counts(_families(met, SHARE_WITH_CODE * subjects), days),
         *value_columns(_measurements(met, SHARE_WITH_VALUE * subjects), days, wordings),
         *code_counts(_single_codes(met, SHARE_WITH_CODE * subjects), days, wordings),
+        *score_definitions(ever),
     ]
     table = pl.DataFrame(
         definitions, schema={name: column.dtype for name, column in FeatureDefinitions.columns().items()}

@@ -8,6 +8,7 @@ import polars as pl
 from features.feature_plan import plan_columns
 from features.feature_tables import build_features, numbered_measures
 from features.points import KEYS, moments_of, points_of, with_numbers
+from features.scores.engine import clinical_scores
 from features.settings import StudySettings
 from features.tables import Events, FeatureSources, checked, empty
 from features.windows import rows_of_runs, window_runs
@@ -88,6 +89,14 @@ def source_parts(
             place, row = rows_of_runs(runs)
             found.append(rows[row].hstack(runs[place].select("feature", record_id="last_record")))
         yield checked(pl.concat(found).sort("subject_id", "feature", "prediction_time"), FeatureSources)
+
+
+def score_parts(
+    shards: Iterable[pl.LazyFrame], prediction_times: pl.DataFrame, names: Sequence[str]
+) -> Iterator[pl.DataFrame]:
+    """ClinicalScores of the scores `names`, in parts as `feature_parts`."""
+    for shard, rows in _rows_by_shard(shards, prediction_times.select(KEYS).unique().sort(KEYS)):
+        yield clinical_scores(shard, rows, names)
 
 
 def _rows_by_shard(shards: Iterable[pl.LazyFrame], times: pl.DataFrame) -> Iterator[tuple[pl.LazyFrame, pl.DataFrame]]:

@@ -21,6 +21,8 @@ from features.points import (
     with_stay_days,
 )
 from features.rhythm import visit_rhythm
+from features.scores.columns import KIND as SCORE
+from features.scores.columns import records_behind_scores, score_cells
 from features.tables import FeatureKeys, checked
 from features.windows import rows_of_runs, window_runs
 
@@ -37,7 +39,17 @@ _WORKED_OUT_AS = {
     "sum_of_stays": "sum",
 }
 _UNIT_US = {"last_time": DAY_US, "first_time": DAY_US * DAYS_PER_YEAR}
-_READ = ["subject_id", "time", "known_time", "code", "numeric_value", "encounter_id", "record_id"]
+_READ = [
+    "subject_id",
+    "time",
+    "known_time",
+    "code",
+    "numeric_value",
+    "unit",
+    "text_value",
+    "encounter_id",
+    "record_id",
+]
 
 
 def build_features(events: pl.LazyFrame, prediction_times: pl.DataFrame, definitions: pl.DataFrame) -> pl.DataFrame:
@@ -70,6 +82,8 @@ def records_behind(
     """
     asked = rows.select(*KEYS, "feature").with_row_index("row")
     wanted = definitions.join(asked.select("feature").unique(), on="feature")
+    of_scores = asked.filter(pl.col("feature").is_in(wanted.filter(kind=SCORE)["feature"].implode()))
+    wanted = wanted.filter(pl.col("kind") != SCORE)
     codes = match_patterns(
         events.select("code").unique().collect(),
         wanted.select("feature", pattern="codes").explode("pattern").drop_nulls(),
@@ -96,10 +110,13 @@ def records_behind(
         .group_by("row", "record_id")
         .agg(pl.col("time").max(), pl.col("known_time").max())
         .sort("row", "time", "known_time", "record_id", descending=[False, True, True, False])
-        .group_by("row", maintain_order=True)
-        .agg(record_ids=pl.col("record_id").head(at_most))
+        .select("row", "record_id")
         .collect()
     )
+    if of_scores.height:
+        behind = records_behind_scores(events, of_scores).sort("row", "age_days", "record_id")
+        found = pl.concat([found, behind.select("row", "record_id").unique(maintain_order=True)])
+    found = found.group_by("row", maintain_order=True).agg(record_ids=pl.col("record_id").head(at_most))
     return (
         asked.join(found, on="row", how="left", maintain_order="left")
         .with_columns(pl.col("record_ids").fill_null(pl.lit([], pl.List(pl.Int64))))
@@ -125,6 +142,7 @@ def _of_subjects(events: pl.LazyFrame, rows: pl.DataFrame) -> pl.DataFrame:
 def _cells(events: pl.DataFrame, rows: pl.DataFrame, definitions: pl.DataFrame) -> Iterator[pl.DataFrame]:
     """Cells of the table: row, column, cell; what is nought or missing is left out."""
     yield from _demographic_cells(events, rows, definitions.filter(kind="demographic"))
+    yield from score_cells(events.lazy(), rows.with_row_index("row"), definitions, events.select("code").unique())
     rhythm = definitions.filter(kind="rhythm")
     if rhythm.height and rows.height:
         yield from _rhythm_cells(events, rows, rhythm)

@@ -2,6 +2,7 @@
 
 import json
 import os
+from datetime import date
 from pathlib import Path
 from typing import TypeAlias
 
@@ -9,6 +10,7 @@ import dagster as dg
 import polars as pl
 from pydantic import Field
 
+from features.as_of import seen_on
 from features.home import Home
 from features.ingest import events_of, shards_of
 from features.privacy.keys import Key, load_key
@@ -80,6 +82,10 @@ class Study(dg.ConfigurableResource):
     def shards(self, split: str = "*") -> list[pl.LazyFrame]:
         """The same file by file, of all splits or one, for what must not grow with the population."""
         return shards_of(self.home, split)
+
+    def seen_on(self, day: date, last_day: date) -> tuple[pl.LazyFrame, pl.DataFrame]:
+        """The events as they were seen at the end of a real day, and that moment in each patient's own time."""
+        return seen_on(day, last_day, self.home, self.key())
 
     def shifts(self) -> pl.DataFrame:
         """Each patient's move in time, from the vault: subject_id, shift_us. Kept in memory only."""

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from features.feature_plan import plan_columns
-from features.feature_shards import feature_parts, plan_features, source_parts
+from features.feature_shards import feature_parts, plan_features, score_parts, source_parts
 from features.feature_tables import build_features
 from features.points import KEYS
+from features.scores.engine import clinical_scores
 from features.settings import StudySettings
 from tests.features.small_events import NOON, day, events_table, person, times, visit
 
@@ -35,11 +36,12 @@ def somebody(subject_id: int) -> list[dict[str, object]]:
 
 EVENTS = events_table(*(row for subject_id in PEOPLE for row in somebody(subject_id))).collect()
 TIMES = pl.concat([times(day(-200), day(-199), NOON, day(250), subject_id=one) for one in [*PEOPLE, 99]])
-PLAN = plan_columns([EVENTS.lazy()], TIMES, StudySettings())
+EVERYTHING = plan_columns([EVENTS.lazy()], TIMES, StudySettings())
+PLAN = EVERYTHING.filter(pl.col("kind") != "clinical_score")  # which take their time: once, below
 WHOLE = build_features(EVENTS.lazy(), TIMES, PLAN)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.lists(st.integers(0, 3), min_size=len(PEOPLE), max_size=len(PEOPLE)), st.integers(0, 9))
 def test_the_layout_of_the_dataset_changes_nothing(places, seed):
     shuffled = EVENTS.sample(fraction=1, shuffle=True, seed=seed)
@@ -47,12 +49,11 @@ def test_the_layout_of_the_dataset_changes_nothing(places, seed):
     shards = [
         shuffled.join(of_place.filter(place=place), on="subject_id", how="semi").lazy() for place in sorted({*places})
     ]
-    assert_frame_equal(plan_columns(shards, TIMES, StudySettings()), PLAN)
     table = pl.concat(feature_parts(shards, TIMES, PLAN)).sort(KEYS)
     assert_frame_equal(table, WHOLE, check_exact=True)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.lists(st.integers(0, TIMES.height - 1), min_size=1, unique=True))
 def test_other_prediction_times_and_other_people_change_nothing(places):
     some = TIMES[places]
@@ -61,8 +62,20 @@ def test_other_prediction_times_and_other_people_change_nothing(places):
     assert_frame_equal(build_features(events.lazy(), some, PLAN), expected, check_exact=True)
 
 
+def test_clinical_scores_come_by_shard_too():
+    by_person = [EVENTS.filter(subject_id=one).lazy() for one in PEOPLE]
+    scores = EVERYTHING.filter(kind="clinical_score")
+    assert scores.height > 0
+    table = pl.concat(feature_parts(by_person, TIMES, scores)).sort(KEYS)
+    assert_frame_equal(table, build_features(EVENTS.lazy(), TIMES, scores), check_exact=True)
+    names = scores["feature"].str.strip_prefix("score_").to_list()
+    told = pl.concat(score_parts(by_person, TIMES, names)).sort(*KEYS, "score")
+    assert_frame_equal(told, clinical_scores(EVENTS.lazy(), TIMES, names))
+
+
 def test_the_plan_looks_at_every_shard():
     by_person = [EVENTS.filter(subject_id=one).lazy() for one in PEOPLE]
+    assert_frame_equal(plan_columns(by_person, TIMES, StudySettings()), EVERYTHING)
     of_train = TIMES.filter(pl.col("subject_id") <= 6)
     assert_frame_equal(
         plan_features(by_person, of_train, StudySettings()), plan_features([EVENTS.lazy()], of_train, StudySettings())

