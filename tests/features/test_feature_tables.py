@@ -53,8 +53,6 @@ HISTORY = [
 EVENTS = events_table(*HISTORY)
 EVERYTHING = plan_columns([EVENTS], times(NOON), STUDY)
 PLAN = EVERYTHING.filter(pl.col("kind") != "clinical_score")  # those have their own tests, and take their time
-    pl.col("kind") != "clinical_score"
-)  # those have their own tests
 
 
 def features(events: pl.LazyFrame = EVENTS, at: datetime = NOON) -> dict[str, float | None]:
