@@ -63,6 +63,7 @@ def risk_scores(
         "labels",
         "features",
         "feature_definitions",
+        "clinical_scores",
         "predictions",
         "evaluations",
         "skipped_tasks",

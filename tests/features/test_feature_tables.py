@@ -45,7 +45,8 @@ HISTORY = [
     happened("CVX//140", -30),
 ]
 EVENTS = events_table(*HISTORY)
-PLAN = plan_columns(EVENTS, times(NOON), STUDY)
+# Without the clinical scores, which have tests of their own.
+PLAN = plan_columns(EVENTS, times(NOON), STUDY).filter(pl.col("kind") != "clinical_score")
 
 
 def features(events: pl.LazyFrame = EVENTS, at: datetime = NOON) -> dict[str, float | None]:
@@ -92,8 +93,7 @@ def test_every_column_has_words_and_the_right_unit():
 def test_neither_death_nor_race_nor_record_length_is_read():
     read = PLAN["codes"].explode().drop_nulls()
     assert not read.str.contains("MEDS_|RACE|ETHNICITY").any()
-    # A clinical score may ask for an illness in the whole record, as a state does.
-    assert set(PLAN.filter(pl.col("window_days").is_null())["kind"]) == {"demographic", "state", "clinical_score"}
+    assert set(PLAN.filter(pl.col("window_days").is_null())["kind"]) == {"demographic", "state"}
     assert set(PLAN["window_days"].drop_nulls()) == {180, 365, 730}
 
 
