@@ -4,7 +4,20 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from features.scores import cha2ds2_vasc, charlson, egfr, hospital, lace, news2
+from features.scores import (
+    ada,
+    caide,
+    cha2ds2_vasc,
+    charlson,
+    egfr,
+    findrisc,
+    hospital,
+    kfre,
+    lace,
+    news2,
+    pce,
+    prevent,
+)
 from features.scores.engine import Score
 
 SCORES: tuple[Score, ...] = (
@@ -14,6 +27,12 @@ SCORES: tuple[Score, ...] = (
     *news2.SCORES,
     *cha2ds2_vasc.SCORES,
     *egfr.SCORES,
+    *prevent.SCORES,
+    *pce.SCORES,
+    *kfre.SCORES,
+    *findrisc.SCORES,
+    *ada.SCORES,
+    *caide.SCORES,
 )
 
 

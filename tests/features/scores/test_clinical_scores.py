@@ -353,9 +353,12 @@ RICH = [
 ]
 
 
-def test_every_score_has_a_value_for_a_rich_record_and_an_empty_ask_an_empty_table():
-    table = clinical_scores(events_table(*RICH), times(NOON, NOON))
-    assert table["score"].to_list() == sorted(score.name for score in SCORES)
+OF_THE_SICK = ["cha2ds2_vasc", "charlson", "charlson_age", "charlson_quan", "egfr", "hospital", "hospital_2013", "lace"]
+
+
+def test_a_rich_record_has_a_value_for_every_score_of_the_sick_and_an_empty_ask_an_empty_table():
+    table = clinical_scores(events_table(*RICH), times(NOON, NOON), [*OF_THE_SICK, "news2"])
+    assert table["score"].to_list() == [*OF_THE_SICK, "news2"]
     assert table["value"].null_count() == 0
     assert clinical_scores(events_table(*RICH), times()).schema == table.schema
     assert set(table.columns) == set(ClinicalScores.column_names())
@@ -370,7 +373,7 @@ def test_the_feature_table_has_the_scores_and_leads_to_their_records():
     events = events_table(*RICH)
     plan = plan_columns(events, times(NOON), StudySettings())
     features = build_features(events, times(NOON), plan).row(0, named=True)
-    values = dict(clinical_scores(events, times(NOON)).select("score", "value").iter_rows())
+    values = dict(clinical_scores(events, times(NOON), OF_THE_SICK).select("score", "value").iter_rows())
     assert {name: features[f"score_{name}"] for name in values} == pytest.approx(values, rel=1e-6)
     asked = times(NOON, NOON).with_columns(feature=pl.Series(["score_egfr", "score_charlson"]))
     # Records by their place in RICH: creatinine is the 14th; of Charlson only heart failure gives a point
@@ -394,7 +397,7 @@ fact = st.tuples(
 )
 
 
-@settings(max_examples=20)
+@settings(max_examples=10)
 @given(past=st.lists(fact, max_size=12), future=st.lists(fact, min_size=1, max_size=12), delay=st.floats(0.001, 500))
 def test_later_events_change_no_score(past, future, delay):
     known = [happened(code, -ago, number, unit) for code, ago, number, unit in past]
