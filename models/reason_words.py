@@ -33,6 +33,7 @@ ANSWER_WORDS = {
 }
 # What the rare codes of a system, which share one token, are.
 RARE_WORDS = {
+    "ENCOUNTER_PRIORITY": "How urgent a visit was",
     "ENCOUNTER_REASON": "A less common reason for a visit",
     "ENCOUNTER_TYPE": "A less common type of visit",
     "RXNORM": "A less common medicine",

@@ -109,7 +109,7 @@ def _moved_away(record: fhir.Patient, rows: Rows) -> int | None:
 
 
 def encounter(record: fhir.Encounter, _subject: Subject, rows: Rows) -> str | None:
-    """Start and end by class, type and reason at the start, discharge disposition at the end."""
+    """Start and end by class, type, priority and reason at the start, discharge disposition at the end."""
     if record.status in ("planned", "cancelled"):
         return NOT_DONE
     rows.at_visit(rows.visit(record.id or ""), rows.site_of(record.serviceProvider))
@@ -124,6 +124,8 @@ def encounter(record: fhir.Encounter, _subject: Subject, rows: Rows) -> str | No
     for kind in record.type:
         if (concept := rows.concepts.of(kind, "ENCOUNTER_TYPE//")) is not None:
             rows.add(concept, start, start)
+    if (urgency := rows.concepts.of(record.priority, "ENCOUNTER_PRIORITY//")) is not None:
+        rows.add(urgency, start, start)
     for reason in record.reasonCode or record.reason:
         if (concept := rows.concepts.of(reason, "ENCOUNTER_REASON//")) is not None:
             rows.add(concept, start, start)

@@ -20,7 +20,7 @@ _NAMES = tuple(
     "id meta status verified subject visit visit_before concept time time_before known known_before period quantity "
     "answer panel".split()
 )
-_OF_VISITS = tuple("id meta status subject period visit_class types reasons reasons_before stay site".split())
+_OF_VISITS = tuple("id meta status subject period visit_class types priority reasons reasons_before stay site".split())
 
 # Our name of an element -> FHIR's. What ends in `_before` is the STU3 spelling of the same.
 _VISIT = {"subject": "subject", "visit": "encounter", "visit_before": "context"}
@@ -31,6 +31,7 @@ ELEMENTS: dict[str, dict[str, str]] = {
         "period": "period",
         "visit_class": "class",
         "types": "type",
+        "priority": "priority",
         "reasons": "reasonCode",
         "reasons_before": "reason",
         "stay": "hospitalization",

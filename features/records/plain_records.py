@@ -161,11 +161,11 @@ def _add_single_events(  # noqa: PLR0912, PLR0915  # one loop on purpose: a call
 
 
 def _add_visits(numbers: list[int], records: Sequence, positions: Sequence[int], rows: Rows) -> list[int]:
-    """Add encounters: start, types and reasons at the start, end and disposition at the end."""
+    """Add encounters: start, types, priority and reasons at the start, end and disposition at the end."""
     pick, nothing = more_of(type(records[numbers[0]]))
     subjects, moments, events, kept = rows.parts["subject"], rows.moments, rows.events, rows.records
     classes, types, reasons = rows.parts["class"], rows.parts["types"], rows.parts["reasons"]
-    stays, sites = rows.parts["stay"], rows.parts["site"]
+    priorities, stays, sites = rows.parts["priority"], rows.parts["stay"], rows.parts["site"]
     hasher, visit_days = rows.hasher("Encounter"), rows.facts.visit_days
     contexts: dict[int | None, int] = {}
     left: list[int] = []
@@ -189,6 +189,7 @@ def _add_visits(numbers: list[int], records: Sequence, positions: Sequence[int],
             subject_id, shift, seconds = subjects.get(text) or _subject(text, rows)
             start_measure, end_measure = _known(record.visit_class, classes, _class, rows)
             at_start = _known(record.types, types, _types, rows)
+            urgency = _known(record.priority, priorities, _priority, rows)
             why = record.reasons if record.reasons is not None else record.reasons_before
             because = _known(why, reasons, _reasons, rows)
             disposition = _known(record.stay, stays, _disposition, rows)
@@ -212,9 +213,7 @@ def _add_visits(numbers: list[int], records: Sequence, positions: Sequence[int],
         visit_days[day] = visit_days.get(day, 0) + 1
         row = len(kept)
         events.append((row, start_measure, start, start, None))
-        for measure in at_start:
-            events.append((row, measure, start, start, None))
-        for measure in because:
+        for measure in (*at_start, *urgency, *because):
             events.append((row, measure, start, start, None))
         if end is not None:
             events.append((row, end_measure, end, end, None))
@@ -317,6 +316,11 @@ def _class(text: bytes, rows: Rows) -> tuple[int, int]:
 
 def _types(text: bytes, rows: Rows) -> list[int]:
     return _measures(text, "ENCOUNTER_TYPE//", rows)
+
+
+def _priority(text: bytes, rows: Rows) -> list[int]:
+    concept = rows.concepts.of(_decoded(text, CodeableConcept) if text else None, "ENCOUNTER_PRIORITY//")
+    return [] if concept is None else [rows.measure(concept, None)]
 
 
 def _reasons(text: bytes, rows: Rows) -> list[int]:

@@ -139,6 +139,7 @@ class Encounter(Resource, tag=True):
     status: str | None = None
     class_: Coding | None = msgspec.field(default=None, name="class")
     type: tuple[CodeableConcept, ...] = ()
+    priority: CodeableConcept | None = None
     subject: Reference | None = None
     period: Period | None = None
     reasonCode: tuple[CodeableConcept, ...] = ()

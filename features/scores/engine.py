@@ -91,12 +91,17 @@ def scored_rows(
         meant_for = found.lazy().select("row", *KEYS, *columns).filter(score.population.fill_null(value=True))
         scored = score.formula(meant_for)
         known = scored.collect_schema().names()
-        blank = {"reason": pl.String, "risk": pl.Float64, **{f"points_{one.name}": pl.Float64 for one in score.inputs}}
-        in_full = scored.with_columns(
-            pl.lit(None, kind).alias(name) for name, kind in blank.items() if name not in known
-        )
+        optional = {"reason": pl.String, "risk": pl.Float64} | {
+            f"points_{one.name}": pl.Float64 for one in score.inputs
+        }
+        blank = [pl.lit(None, kind).alias(name) for name, kind in optional.items() if name not in known]
         is_lacking = pl.any_horizontal(pl.col(f"status_{one.name}").is_in(_LACKING) for one in score.inputs)
-        yield score, in_full.with_columns(pl.when(~is_lacking).then(pl.col("value", "risk").cast(pl.Float64)))
+        yield (
+            score,
+            scored.with_columns(blank).with_columns(
+                pl.when(~is_lacking).then(pl.col("value", "risk").cast(pl.Float64))
+            ),
+        )
 
 
 def _look_up(read: pl.DataFrame, rows: pl.DataFrame, facts: dict[Fact, Input]) -> pl.DataFrame:

@@ -91,7 +91,8 @@ SCORES = (
         formula=add_findrisc_reduced,
         meant_for="Adults without known diabetes",
         source="Form of the Finnish Diabetes Association; Lindström, Diabetes Care 2003;26:725-31",
-        note="Unvalidated reduced form, 0 to 14 points: without waist, exercise, diet and family history.",
+        note="Unvalidated reduced form, 0 to 14 points: without waist, exercise, diet and family history. "
+        "Glucose is high by diagnosis or by an HbA1c of 5.7 % or more.",
         unit="{score}",
     ),
 )

@@ -1,5 +1,7 @@
 """Who may be asked about at a moment, told from what is known at that moment alone."""
 
+from collections.abc import Iterator
+
 import polars as pl
 
 from features.meds_codes import BIRTH
@@ -17,20 +19,52 @@ def eligible_moments(
     task: Task,
     lookback_days: int,
 ) -> pl.DataFrame:
-    """Keep the moments at which `task` may be asked.
+    """Keep the moments at which `task` may be asked: what `eligibility_steps` leaves, with the same columns."""
+    *_, (_, left) = eligibility_steps(moments, events, codes, periods, task, lookback_days)
+    return left
 
-    Reads:    `moments`: subject_id, prediction_time. `events`: features.tables.Events, of which only those with
-              known_time <= prediction_time count. `codes`: code, every code of the events.
-              `periods`: ObservationPeriods.
-    Returns:  the same columns. A person must be alive, observed since at least the look-back, of the task's age (a
-              person of unknown birth is left out where an age is asked for), and free of what `none_before` names.
+
+def eligibility_steps(
+    moments: pl.DataFrame,
+    events: pl.LazyFrame,
+    codes: pl.DataFrame,
+    periods: pl.DataFrame,
+    task: Task,
+    lookback_days: int,
+) -> Iterator[tuple[str, pl.DataFrame]]:
+    """Leave out, step by step, the moments at which `task` may not be asked.
+
+    Reads:    `moments`: subject_id, prediction_time, encounter_id (where the task is about stays). `events`:
+              features.tables.Events, of which only those with known_time <= prediction_time count. `codes`: code, every
+              code of the events. `periods`: ObservationPeriods.
+    Yields:   what was asked for, in words, and the moments that are left. A person must be alive, observed since at
+              least the look-back, of the task's age and sex (who has none on record is left out where asked for),
+              known to have what `any_before` names, and free of what `none_before` and `none_in_stay` name.
     """
-    kept = observed_moments(moments, periods, lookback_days)
-    kept = _of_age(kept, events, task)
-    for window in task.eligibility.windows():
-        known = predicate_events(events, codes, task.predicates[window.predicate])
-        kept = _without_known(kept, known, window)
-    return kept.select("subject_id", "prediction_time")
+
+    def known(name: str) -> pl.DataFrame:
+        return predicate_events(events, codes, task.predicates, name)
+
+    of = task.eligibility
+    moments = observed_moments(moments, periods, lookback_days)
+    yield f"observed for the {lookback_days:,} days before, alive and not moved away", moments
+    if of.age_at_least is not None or of.age_below is not None:
+        moments = _of_age(moments, events, of.age_at_least, of.age_below)
+        yield _ages_in_words(of.age_at_least, of.age_below), moments
+    if of.sex is not None:
+        sexed = events.filter(pl.col("code") == f"SEX//{of.sex}").select("subject_id").unique().collect()
+        moments = moments.join(sexed, on="subject_id", how="semi")
+        yield of.sex, moments
+    for window in of.required():
+        moments = _with_latest_known(moments, known(window.predicate), window).filter(_is_inside(window))
+        moments = moments.drop("window_end", "latest_known")
+        yield f"known: {_in_words(window)}", moments
+    for window in of.windows():
+        moments = _without_known(moments, known(window.predicate), window)
+        yield f"not known: {_in_words(window)}", moments
+    for name in of.none_in_stay:
+        moments = _without_known_in_stay(moments, known(name))
+        yield f"not in this stay: {name.replace('_', ' ')}", moments
 
 
 def observed_moments(moments: pl.DataFrame, periods: pl.DataFrame, lookback_days: int) -> pl.DataFrame:
@@ -56,15 +90,38 @@ def known_within(moments: pl.DataFrame, known: pl.DataFrame, days: int) -> pl.Da
     return _with_latest_known(moments, known, window).filter(_is_inside(window)).select(moments.columns)
 
 
-def _of_age(moments: pl.DataFrame, events: pl.LazyFrame, task: Task) -> pl.DataFrame:
-    youngest, oldest = task.eligibility.age_at_least, task.eligibility.age_below
-    if youngest is None and oldest is None:
-        return moments
+def _of_age(moments: pl.DataFrame, events: pl.LazyFrame, youngest: float | None, oldest: float | None) -> pl.DataFrame:
     births = events.filter(pl.col("code") == BIRTH).group_by("subject_id").agg(birth=pl.col("time").min()).collect()
     age_years = (pl.col("prediction_time") - pl.col("birth")).dt.total_seconds() / 86_400 / DAYS_PER_YEAR
-    return moments.join(births, on="subject_id", how="left").filter(
-        age_years >= (0 if youngest is None else youngest),
-        age_years < (float("inf") if oldest is None else oldest),
+    return (
+        moments.join(births, on="subject_id", how="left")
+        .filter(
+            age_years >= (0 if youngest is None else youngest),
+            age_years < (float("inf") if oldest is None else oldest),
+        )
+        .select(moments.columns)
+    )
+
+
+def _ages_in_words(youngest: float | None, oldest: float | None) -> str:
+    at_least = "" if youngest is None else f"{youngest:g} years or older"
+    below = "" if oldest is None else f"younger than {oldest:g} years"
+    return " and ".join(part for part in (at_least, below) if part)
+
+
+def _in_words(window: KnownWindow) -> str:
+    begins = "" if window.from_days_before is None else f" in the {window.from_days_before:,} days before"
+    ends = "" if not window.until_days_before else f", until {window.until_days_before:,} days before"
+    return f"{window.predicate.replace('_', ' ')}{begins}{ends}"
+
+
+def _without_known_in_stay(moments: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
+    """Keep the moments whose own stay holds no event of `known` (subject_id, encounter_id, known_time) by then."""
+    first = known.drop_nulls("encounter_id").group_by("subject_id", "encounter_id").agg(pl.col("known_time").min())
+    return (
+        moments.join(first, on=["subject_id", "encounter_id"], how="left", maintain_order="left")
+        .filter(~(pl.col("known_time") <= pl.col("prediction_time")).fill_null(False))
+        .select(moments.columns)
     )
 
 

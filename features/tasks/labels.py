@@ -4,20 +4,23 @@ Prediction times see what was known (known_time); labels see what happened (clin
 in which the source observes everybody alike, so neither a record's length nor the calendar tells the answer.
 """
 
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 import polars as pl
 
+from features.derived_events import CREATININE, EGFR, egfr_events
 from features.meds_codes import BIRTH, DEATH, MOVED
 from features.settings import StudySettings
 from features.tables import Labels, checked, empty
-from features.tasks.eligibility import eligible_moments, known_within
+from features.tasks.eligibility import eligibility_steps, eligible_moments, known_within
+from features.tasks.moments import KEYS, moments_of, stays
+from features.tasks.outcomes import first_outcomes, with_last_verification, with_stay_end, without_outcome_in_gap
 from features.tasks.predicates import matched_units, predicate_events
 from features.tasks.schema import Predicate, Task
 
-_ENCOUNTER_END = Predicate(prefixes=("ENCOUNTER//",))
-_END_CODE = r"^ENCOUNTER//.*//end$"
-_KEYS = ["subject_id", "prediction_time"]
+_ALWAYS_NEEDED = Predicate(codes=(BIRTH, DEATH), prefixes=("ENCOUNTER//", "SEX//"))
+_SCORED_WITHIN_DAYS = 1
 
 
 def build_labels(
@@ -27,101 +30,122 @@ def build_labels(
     tasks: list[Task],
     settings: StudySettings,
 ) -> pl.DataFrame:
-    """Label every prediction time of every task.
+    """Label every prediction time of every task, at each of its horizons.
 
     Reads:    `events`: features.tables.Events. `periods`: ObservationPeriods. `splits`: SubjectSplits.
-    Returns:  Labels, sorted by task, subject and prediction time. No row for a task that nobody is eligible for,
-              or whose horizon is longer than the source covers.
+    Returns:  Labels, sorted by task, horizon, subject and prediction time. No row for a task that nobody is eligible
+              for, or for a horizon that is longer than the source covers.
     """
-    codes = events.select("code").unique().collect()
-    events = _of_tasks(events, codes, tasks)
+    events = events_of_tasks(events, tasks)
     labelled = [empty(Labels).drop("split")]
     for task in tasks:
         moments = prediction_times(events, periods, task, settings)
         labelled.append(label(moments, events, periods, task).select(empty(Labels).drop("split").columns))
     labels = pl.concat(labelled).join(splits, on="subject_id", how="left", maintain_order="left")
-    return checked(labels.sort("task", *_KEYS), Labels)
+    return checked(labels.sort("task", "horizon_days", *KEYS), Labels)
 
 
 def prediction_times(events: pl.LazyFrame, periods: pl.DataFrame, task: Task, settings: StudySettings) -> pl.DataFrame:
-    """The moments at which `task` is asked: encounter ends of eligible people, spaced as the task says.
+    """The moments at which `task` is asked: those of its kind at which people are eligible, spaced as the task says.
 
-    Returns:  subject_id, prediction_time; distinct, sorted. The whole horizon lies inside what the source covers,
-              for those who die as for those who live. The encounter that ends is itself known in the look-back.
+    Returns:  subject_id, prediction_time, encounter_id (of the stay; null where the task is not about stays); distinct,
+              sorted. The whole of the shortest horizon lies inside what the source covers, for those who die as for
+              those who live.
     """
+    *_, (_, left) = moments_by_step(events, periods, task, settings)
+    return left
+
+
+def moments_by_step(
+    events: pl.LazyFrame, periods: pl.DataFrame, task: Task, settings: StudySettings
+) -> Iterator[tuple[str, pl.DataFrame]]:
+    """The moments of a task before and after each step that leaves some out, with the step in words."""
     codes = events.select("code").unique().collect()
-    moments = (
-        events.filter(pl.col("code").str.contains(_END_CODE) & pl.col("known_time").is_not_null())
-        .select("subject_id", prediction_time="known_time")
-        .unique()
-        .sort(_KEYS)
-        .collect()
-    )
-    eligible = eligible_moments(moments, events, codes, periods, task, settings.lookback_days)
-    spaced = _spaced(eligible.sort(_KEYS), timedelta(days=task.prediction_time.at_most_one_per_days))
-    return (
-        spaced.join(periods.select("subject_id", "covered_until"), on="subject_id", maintain_order="left")
-        .filter(pl.col("prediction_time") + pl.duration(days=task.horizon_days) <= pl.col("covered_until"))
-        .select(_KEYS)
-    )
+    every = moments_of(events, codes, task)
+    yield "every moment of the kind", every
+    moments = every
+    for words, left in eligibility_steps(every, events, codes, periods, task, settings.lookback_days):
+        moments = left
+        yield words, left
+    if spacing_days := task.prediction_time.at_most_one_per_days:
+        moments = _spaced(moments.sort(KEYS), timedelta(days=spacing_days))
+        yield f"at most one in {spacing_days:,} days", moments
+    shortest = task.horizons_days[0]
+    moments = _covered(moments.sort(KEYS), periods, shortest)
+    yield f"the {shortest:,} days after are covered by the source", moments
 
 
 def label(moments: pl.DataFrame, events: pl.LazyFrame, periods: pl.DataFrame, task: Task) -> pl.DataFrame:
-    """Say what followed each moment.
+    """Say what followed each moment, within each horizon that the source covers after it.
 
-    Reads:    `moments`: subject_id, prediction_time.
+    Reads:    `moments`: subject_id, prediction_time, and encounter_id where the task is about stays.
     Adds:     task, horizon_days, state, time_to_event_days (days to the outcome, to death, to the end of follow-up, or
               the horizon). An outcome counts in (prediction_time + starts_after_days, prediction_time + horizon], by
-              clinical time, and comes before a death at the same moment.
+              clinical time, and comes before a death at the same moment; whose outcome comes in the gap has no row.
+              After a stay that ended without the outcome that can come only `within_stay`, it is `none`. An absence
+              that nobody verified where the task asks for it is censored from the start.
     """
     codes = events.select("code").unique().collect()
-    outcomes = _outcomes(events, codes, task)
     deaths = events.filter(pl.col("code") == DEATH).group_by("subject_id").agg(death=pl.col("time").min()).collect()
     followed = (
-        moments.with_columns(
-            opens=pl.col("prediction_time") + pl.duration(days=task.outcome.starts_after_days),
-            closes=pl.col("prediction_time") + pl.duration(days=task.horizon_days),
-        )
-        .join(periods.select("subject_id", "end"), on="subject_id")
-        .join(deaths, on="subject_id", how="left")
-        .sort("opens")
-        .join_asof(
-            outcomes.select("subject_id", outcome="time").unique().sort("outcome"),
-            left_on="opens",
-            right_on="outcome",
-            by="subject_id",
-            strategy="forward",
-            allow_exact_matches=False,
-            coalesce=False,
-            check_sortedness=False,  # both sides are sorted above
-        )
+        moments.with_columns(opens=pl.col("prediction_time") + pl.duration(days=task.outcome.starts_after_days))
+        .join(periods.select("subject_id", "end"), on="subject_id", maintain_order="left")
+        .join(deaths, on="subject_id", how="left", maintain_order="left")
     )
-    happened = (pl.col("outcome") <= pl.col("closes")) & (pl.col("outcome") <= pl.col("end"))
+    followed = with_stay_end(without_outcome_in_gap(followed, events, codes, task), events)
+    followed = with_last_verification(first_outcomes(followed, events, codes, task), events, codes, task)
+    if task.outcome.within_stay:
+        is_inside = pl.col("outcome") <= pl.col("stay_end").fill_null(pl.col("end"))
+        followed = followed.with_columns(outcome=pl.when(is_inside).then("outcome"))
+    of_horizons = [
+        _at_horizon(_covered(followed, periods, days), task, days).with_columns(
+            task=pl.lit(task.name), horizon_days=pl.lit(days, pl.Int32)
+        )
+        for days in task.horizons_days
+    ]
+    return pl.concat(of_horizons).select(*KEYS, "task", "horizon_days", "state", "time_to_event_days")
+
+
+def _at_horizon(followed: pl.DataFrame, task: Task, days: int) -> pl.DataFrame:
+    """State and time_to_event_days within one horizon, for `followed` as `label` makes it."""
+    closes = pl.col("prediction_time") + pl.duration(days=days)
+    outcome, is_answered = pl.col("outcome"), pl.lit(False)
+    is_unknown = (pl.col("verified") > closes) | pl.col("verified").is_null()
+    if task.outcome.stay_lasts_days is not None:
+        outcome = pl.when(pl.col("stay_end") >= closes).then(closes)
+        is_unknown = pl.col("stay_end").is_null()
+    if task.outcome.stay_lasts_days is not None or task.outcome.within_stay:
+        is_left_alive = (pl.col("stay_end") < pl.col("death")) | pl.col("death").is_null()
+        is_answered = (pl.col("stay_end") <= pl.min_horizontal("end", closes)) & is_left_alive
     state = (
-        pl.when(happened)
+        pl.when((outcome <= closes) & (outcome <= pl.col("end")))
         .then(pl.lit("event"))
-        .when((pl.col("death") <= pl.col("closes")) & (pl.col("death") <= pl.col("end")))
+        .when(is_answered)
+        .then(pl.lit("none"))
+        .when((pl.col("death") <= closes) & (pl.col("death") <= pl.col("end")))
         .then(pl.lit("died_first"))
-        .when(pl.col("end") < pl.col("closes"))
+        .when(pl.col("end") < closes)
         .then(pl.lit("censored"))
+        .when(is_unknown)
+        .then(pl.lit("unverified"))
         .otherwise(pl.lit("none"))
     )
     until = (
         pl.when(state == "event")
-        .then("outcome")
+        .then(outcome)
         .when(state == "died_first")
         .then("death")
         .when(state == "censored")
         .then("end")
-        .otherwise("closes")
+        .when(state == "unverified")
+        .then("prediction_time")
+        .otherwise(closes)
     )
     return followed.select(
-        *_KEYS,
-        task=pl.lit(task.name),
-        horizon_days=pl.lit(task.horizon_days, pl.Int32),
-        state=state,
+        *KEYS,
+        state=state.replace("unverified", "censored"),
         time_to_event_days=((until - pl.col("prediction_time")).dt.total_seconds() / 86_400).cast(pl.Float32),
-    ).sort(_KEYS)
+    ).sort(KEYS)
 
 
 def eligible_at(
@@ -138,7 +162,6 @@ def eligible_at(
               look-back: to anybody else the models have nothing to say.
     """
     lookback_days = (settings or StudySettings()).lookback_days
-    codes = events.select("code").unique().collect()
     known = (
         events.filter(pl.col("known_time").is_not_null())
         .filter(pl.col("subject_id").is_in(times["subject_id"].unique().implode()))
@@ -147,33 +170,72 @@ def eligible_at(
         .unique()
         .collect()
     )
-    present = known_within(times.select(_KEYS).unique(), known, lookback_days)
-    events = _of_tasks(events, codes, tasks)
-    eligible = [empty(Labels).select(*_KEYS, "task", "horizon_days")]
+    present = known_within(times.select(KEYS).unique(), known, lookback_days)
+    events = events_of_tasks(events, tasks)
+    codes = events.select("code").unique().collect()
+    eligible = [empty(Labels).select(*KEYS, "task", "horizon_days")]
     for task in tasks:
-        moments = eligible_moments(present, events, codes, periods, task, lookback_days)
-        eligible.append(moments.with_columns(task=pl.lit(task.name), horizon_days=pl.lit(task.horizon_days, pl.Int32)))
-    return pl.concat(eligible).sort("task", *_KEYS)
+        asked = _asked_now(present, events, codes, task, lookback_days)
+        moments = eligible_moments(asked, events, codes, periods, task, lookback_days).select(KEYS).unique()
+        eligible += [
+            moments.with_columns(task=pl.lit(task.name), horizon_days=pl.lit(days, pl.Int32))
+            for days in task.horizons_days
+        ]
+    return pl.concat(eligible).sort("task", "horizon_days", *KEYS)
 
 
-def _of_tasks(events: pl.LazyFrame, codes: pl.DataFrame, tasks: list[Task]) -> pl.LazyFrame:
-    """The events that any of the tasks looks at, read once and held in memory: few columns, few codes."""
-    predicates = [predicate for task in tasks for predicate in task.predicates.values()]
-    wanted = matched_units(codes, [*predicates, _ENCOUNTER_END, Predicate(codes=(BIRTH, DEATH))])
+def _asked_now(
+    present: pl.DataFrame, events: pl.LazyFrame, codes: pl.DataFrame, task: Task, lookback_days: int
+) -> pl.DataFrame:
+    """Of the moments `present`, those at which a day's scores would answer the task.
+
+    A question about a stay is answered on the day on which it arises, and of who is still in hospital where it arises
+    after the admission. One about a result is answered while the result is in the look-back, any other at all times.
+    """
+    if task.prediction_time.at == "result":
+        results = predicate_events(events, codes, task.predicates, task.prediction_time.predicate or "")
+        present = known_within(present, results, lookback_days)
+    if not task.is_about_stays:
+        return present.with_columns(encounter_id=pl.lit(None, pl.Int64))
+    arisen = moments_of(events, codes, task).rename({"prediction_time": "arose"})
+    asked = present.join(arisen, on="subject_id").filter(
+        pl.col("arose") <= pl.col("prediction_time"),
+        pl.col("arose") > pl.col("prediction_time") - pl.duration(days=_SCORED_WITHIN_DAYS),
+    )
+    if task.prediction_time.at == "admission":
+        ended = stays(events).select("subject_id", "encounter_id", "ended_known")
+        asked = asked.join(ended, on=["subject_id", "encounter_id"], how="left").filter(
+            ~(pl.col("ended_known") <= pl.col("prediction_time")).fill_null(False)
+        )
     return (
-        events.filter(pl.col("code").is_in(wanted["code"].unique().implode()))
-        .select("subject_id", "time", "known_time", "code")
-        .collect()
-        .lazy()
+        asked.sort(*KEYS, "arose", "encounter_id")
+        .unique(KEYS, keep="last", maintain_order=True)
+        .select(*KEYS, "encounter_id")
     )
 
 
-def _outcomes(events: pl.LazyFrame, codes: pl.DataFrame, task: Task) -> pl.DataFrame:
-    """Outcome events as subject_id, time; for a `first` outcome only the first ever of each unit."""
-    found = pl.concat([predicate_events(events, codes, task.predicates[name]) for name in task.outcome.any_of])
-    if task.outcome.first:
-        found = found.group_by("subject_id", "unit").agg(pl.col("time").min())
-    return found.select("subject_id", "time")
+def events_of_tasks(events: pl.LazyFrame, tasks: list[Task]) -> pl.LazyFrame:
+    """The events that any of the tasks looks at, read once and held in memory: few columns, few codes.
+
+    Kidney function is made of the creatinine results where a task asks for it.
+    """
+    codes = events.select("code").unique().collect()
+    predicates = [predicate for task in tasks for predicate in task.predicates.values()]
+    asks_for_egfr = any(EGFR in patterns for one in predicates for patterns in one.units().values())
+    predicates += [_ALWAYS_NEEDED, *([Predicate(codes=CREATININE)] if asks_for_egfr else [])]
+    wanted = matched_units(codes, predicates)["code"].unique().implode()
+    columns = ["subject_id", "time", "known_time", "code", "encounter_id", "numeric_value", "unit"]
+    read = events.filter(pl.col("code").is_in(wanted)).select(columns).collect().lazy()
+    return pl.concat([read, egfr_events(read)]).collect().lazy() if asks_for_egfr else read
+
+
+def _covered(moments: pl.DataFrame, periods: pl.DataFrame, horizon_days: int) -> pl.DataFrame:
+    """Keep the moments after which the source covers the whole horizon."""
+    return (
+        moments.join(periods.select("subject_id", "covered_until"), on="subject_id", maintain_order="left")
+        .filter(pl.col("prediction_time") + pl.duration(days=horizon_days) <= pl.col("covered_until"))
+        .select(moments.columns)
+    )
 
 
 def _spaced(moments: pl.DataFrame, spacing: timedelta) -> pl.DataFrame:

@@ -1,15 +1,17 @@
 """What a prediction task is: who is asked about, when, what counts as the outcome, and by when.
 
-The shape follows ACES (predicates, a trigger, windows around it), with a horizon and death as a competing risk. Every
-window stands relative to the prediction time, so a file can be checked for looking the wrong way; static_check.py does.
+The shape follows ACES (predicates, a trigger, windows around it), with horizons, death as a competing risk, and the
+simple models to be compared with. Every window stands relative to the prediction time, so a file can be checked for
+looking the wrong way; static_check.py does. docs/tasks.md explains the language with examples.
 """
 
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator
 
 from features.codes import load_code_groups
+from features.tasks.value_sets import load_value_sets
 
 _TASKS = Path(__file__).parent
 
@@ -19,36 +21,55 @@ class _Part(BaseModel):
 
 
 class Predicate(_Part):
-    """A named set of codes."""
+    """A named set of codes, perhaps only with some values, or only in some visits."""
 
     groups: tuple[str, ...] = Field((), description="Code groups of features/code_groups.toml.")
     every_chronic_group: bool = Field(False, description="All groups of code_groups.toml with is_chronic.")
+    value_sets: tuple[str, ...] = Field((), description="Value sets of features/tasks/value_sets.toml.")
     codes: tuple[str, ...] = Field((), description="Exact codes, SYSTEM//code.")
     prefixes: tuple[str, ...] = Field((), description="Beginnings of codes.")
+    unit: str | None = Field(None, description="Only values in this UCUM unit; needed with a bound.")
+    value_at_least: float | None = Field(None, description="Only values that reach this.")
+    value_below: float | None = Field(None, description="Only values below this.")
+    unless_same_visit: str | None = Field(
+        None, description="A predicate: leaves out events of a visit that holds one of its events, whenever."
+    )
 
     def units(self) -> dict[str, tuple[str, ...]]:
-        """Patterns by unit: each group is a unit of its own, codes and prefixes make one more together.
+        """Patterns by unit: each group or value set is a unit of its own, codes and prefixes make one more together.
 
-        The first occurrence of an outcome is counted for each unit.
+        The first occurrence of an outcome can be counted for each unit.
         """
         wanted = {
             group.name: group.patterns
             for group in load_code_groups()
             if group.name in self.groups or (self.every_chronic_group and group.is_chronic)
         }
+        wanted |= {name: found.patterns for name, found in load_value_sets().items() if name in self.value_sets}
         own = *self.codes, *(f"{prefix}*" for prefix in self.prefixes)
         return wanted | ({"codes": own} if own else {})
+
+    @property
+    def has_bound(self) -> bool:
+        """Whether values decide which events count."""
+        return self.value_at_least is not None or self.value_below is not None
 
 
 class PredictionTime(_Part):
     """At which moments the question is asked."""
 
-    at: Literal["encounter_end"] = Field(description="The end of each encounter, when all of it is known.")
+    at: Literal["encounter_end", "admission", "discharge", "result"] = Field(
+        description="encounter_end: the end of each visit, when all of it is known. admission: some hours after a "
+        "hospital stay began, of who is still in it. discharge: the end of each hospital stay. result: when an event "
+        "of `predicate` becomes known."
+    )
+    hours_after: int = Field(0, ge=0, description="After the admission.")
+    predicate: str | None = Field(None, description="Whose events are the moments of `result`.")
     at_most_one_per_days: int = Field(
         1,
-        ge=1,
+        ge=0,
         description="After a moment was taken, the next is at least this many days later, so that a course of "
-        "scheduled visits counts once.",
+        "scheduled visits counts once. 0 takes every moment.",
     )
 
 
@@ -65,30 +86,72 @@ class Eligibility(_Part):
 
     age_at_least: float | None = Field(None, ge=0, le=150, description="Years.")
     age_below: float | None = Field(None, gt=0, le=150, description="Years.")
+    sex: Literal["female", "male"] | None = None
+    any_before: tuple[str | KnownWindow, ...] = Field(
+        (), description="Predicates of each of which something must be known (in its window)."
+    )
     none_before: tuple[str | KnownWindow, ...] = Field(
         (),
         description="Predicates of which nothing may be known at the prediction time (or in a window before it).",
     )
+    none_in_stay: tuple[str, ...] = Field(
+        (), description="Predicates of which nothing may be known in the stay that is asked about."
+    )
+
+    def required(self) -> tuple[KnownWindow, ...]:
+        """`any_before`, each with its window."""
+        return tuple(KnownWindow(predicate=w) if isinstance(w, str) else w for w in self.any_before)
 
     def windows(self) -> tuple[KnownWindow, ...]:
         """`none_before`, each with its window."""
         return tuple(KnownWindow(predicate=w) if isinstance(w, str) else w for w in self.none_before)
 
 
+class Fall(_Part):
+    """A value that falls by a share of what was last known at the prediction time."""
+
+    predicate: str
+    by_percent: float = Field(gt=0, lt=100)
+    confirmed_after_days: int = Field(
+        0,
+        ge=0,
+        description="The first value so low that was measured this many days later must be as low; 0: one does.",
+    )
+
+
 class Outcome(_Part):
     """What is forecast, by the clinical time of events."""
 
-    any_of: tuple[str, ...] = Field(min_length=1, description="Predicates; the earliest event of any counts.")
-    first: bool = Field(
-        False,
-        description="Only the first event ever of each code group counts. A first event at or before the prediction "
-        "time is no outcome, even if it becomes known only later.",
+    any_of: tuple[str, ...] = Field((), description="Predicates; the earliest event of any counts.")
+    falls: tuple[Fall, ...] = Field((), description="Values whose fall counts too.")
+    stay_lasts_days: int | None = Field(
+        None, description="Instead: the stay still goes on so many days after the admission."
     )
-    starts_after_days: int = Field(0, description="Days between the prediction time and the outcome window.")
+    first: Literal["of_each_group", "of_any"] | None = Field(
+        None,
+        description="Only a first event ever counts, of each code group apart or of all predicates together. A first "
+        "event at or before the prediction time is no outcome, even if it becomes known only later.",
+    )
+    starts_after_days: int = Field(
+        0,
+        description="Days between the prediction time and the outcome window; who has the outcome before is not asked.",
+    )
+    within_stay: bool = Field(False, description="Counts only until the end of the stay that is asked about.")
+    verified_by: tuple[str, ...] = Field(
+        (), description="Predicates one of which must happen in the window before its absence is believed."
+    )
+
+
+class Comparator(_Part):
+    """A simple model to be compared with: a regression of a few columns of the feature table."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    title: str = ""
+    features: tuple[str, ...] = Field(min_length=1, description="Columns of the feature table.")
 
 
 class Task(_Part):
-    """One question about the future."""
+    """One question about the future, at one or several horizons."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     title: str
@@ -98,7 +161,36 @@ class Task(_Part):
     eligibility: Eligibility = Eligibility()
     outcome: Outcome
     competing: Literal["death"] = Field("death", description="What ends the wait without the outcome.")
-    horizon_days: int
+    horizons_days: tuple[int, ...] = Field(min_length=1, description="By when, in days; shortest first.")
+    comparators: tuple[Comparator, ...] = Field(
+        (), description="Clinical scores by name, or regressions of feature columns, beyond age and sex."
+    )
+
+    @field_validator("comparators", mode="before")
+    @classmethod
+    def _scores_by_name(cls, value: object) -> object:
+        if not isinstance(value, (list, tuple)):
+            return value
+        return [{"name": one, "features": (f"score_{one}",)} if isinstance(one, str) else one for one in value]
+
+    _file: str = PrivateAttr("")
+    _lines: dict[tuple[str | int, ...], int] = PrivateAttr(default_factory=dict)
+
+    def read_from(self, file: str, lines: dict[tuple[str | int, ...], int]) -> "Task":
+        """The task with the places of its parts in its file, for messages."""
+        self._file, self._lines = file, lines
+        return self
+
+    def place(self, *where: str | int) -> str:
+        """File and line of a part, or of the nearest part around it that the file has."""
+        while where and where not in self._lines:
+            where = where[:-1]
+        return f"{self._file}:{self._lines.get(where, 1)}"
+
+    @property
+    def is_about_stays(self) -> bool:
+        """Whether the moments belong to hospital stays."""
+        return self.prediction_time.at in ("admission", "discharge")
 
 
 def load_tasks(folder: Path | None = None) -> list[Task]:

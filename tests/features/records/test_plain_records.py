@@ -73,6 +73,7 @@ VALUES: dict[str, list] = {
     "status": ["final", "finished", "completed", "entered-in-error", "cancelled", "not-done", "planned", "", None],
     "class": [{"code": "AMB"}, {"code": "IMP"}, {"code": "odd"}, {}, None],
     "type": LISTS,
+    "priority": CONCEPTS,
     "category": LISTS,
     "reasonCode": LISTS,
     "reason": LISTS,

@@ -2,7 +2,6 @@
 
 import polars as pl
 import pytest
-from polars.testing import assert_frame_equal
 
 from features.scores.engine import clinical_scores
 from tests.features.small_events import day, events_table, person, times
@@ -216,15 +215,3 @@ def test_the_numbers_lead_back_to_their_records():
     # Birth and sex are records 1 and 2, the codes follow in their order.
     assert record["record_id"].item() == 3 + list(WORKED | HIGH_CREATININE).index("LOINC//14959-1")
     assert record.select("value", "unit", "status", "age_days").row(0) == (300.0, "mg/g", "found", 30.0)
-
-
-def test_what_becomes_known_later_changes_nothing():
-    moment = times(day(0))
-    past = [row | ({"time": day(-30)} if said else {}) for row, said in rows_of(WORKED | HIGH_CREATININE)]
-    # Everything again, with other values: a second later, and long ago but learnt a second later.
-    other = {"numeric_value": 111.0, "text_value": "SNOMED//449868002"}
-    later = [row | other | {"time": day(0.00002)} for row, said in rows_of(WORKED | HIGH_CREATININE) if said]
-    learnt = [row | {"time": day(-20), "known_time": day(0.00002)} for row in later]
-    before = clinical_scores(events_table(*person(), *past), moment, NAMES)
-    assert_frame_equal(clinical_scores(events_table(*person(), *past, *later, *learnt), moment, NAMES), before)
-    assert before.height == 10

@@ -23,8 +23,8 @@ eligibility:
 outcome:
   any_of: [hypertension]
   starts_after_days: 0
-  first: true
-horizon_days: 365
+  first: of_any
+horizons_days: [365]
 """
 
 
@@ -46,9 +46,9 @@ def test_a_good_task_passes(tmp_path):
         ("starts_after_days: 0", "starts_after_days: 365", 16, "after its end"),
         ("from_days_before: 3650", "until_days_before: -1", 13, "after the prediction time"),
         ("from_days_before: 3650", "from_days_before: -1", 13, "after the prediction time"),
-        ("horizon_days: 365", "horizon_days: 0", 18, "must lie after the prediction time"),
-        ("horizon_days: 365", "horizon_days: -365", 18, "must lie after the prediction time"),
-        ("horizon_days: 365", "horizon_days: 5000", 18, "longer than the longest observable"),
+        ("[365]", "[0]", 18, "must lie after the prediction time"),
+        ("[365]", "[-365]", 18, "must lie after the prediction time"),
+        ("[365]", "[5000]", 18, "longer than the longest observable"),
         ("groups: [hypertension]", "groups: [hypertenson]", 6, "no code group hypertenson"),
         ("any_of: [hypertension]", "any_of: [stroke]", 15, "no predicate stroke"),
         ("- predicate: hypertension", "- predicate: stroke", 12, "no predicate stroke"),
@@ -56,9 +56,9 @@ def test_a_good_task_passes(tmp_path):
         ("groups: [hypertension]", "codes: [SEX//female]", 15, "cannot be an outcome"),
         ("at: encounter_end", "at: encounter_start", 8, "encounter_end"),
         ("age_at_least: 18", "age_at_leest: 18", 10, "unknown here"),
-        ("first: true", "until: death", 17, "unknown here"),
+        ("first: of_any", "until: death", 17, "unknown here"),
         ("title: New", "name: New", 2, "written twice"),
-        ("horizon_days: 365", "horizon_days: soon", 18, "integer"),
+        ("[365]", "[soon]", 18, "integer"),
         ("outcome:", "outcome: [", 18, "not YAML"),
     ],
 )
@@ -84,12 +84,95 @@ def test_two_files_cannot_define_one_task(tmp_path):
 
 def test_the_shipped_tasks():
     tasks = {task.name: task for task in load_tasks()}
-    assert {name: task.horizon_days for name, task in tasks.items()} == {
-        "acute_care": 365,
-        "inpatient_admission": 365,
-        "mortality": 365,
-        "new_chronic_condition": 730,
-        "type_2_diabetes": 1_095,
+    assert {name: task.horizons_days for name, task in tasks.items()} == {
+        "acute_care": (365,),
+        "alzheimers_disease": (365, 1_095, 1_825),
+        "breast_cancer": (365, 1_095),
+        "cardiovascular": (365, 1_095, 1_825, 3_650),
+        "ckd_progression": (730, 1_825),
+        "dementia": (365, 1_095, 1_825),
+        "dementia_after_a_year": (1_095, 1_825),
+        "diabetic_retinopathy": (365, 730, 1_825),
+        "inpatient_admission": (365,),
+        "inpatient_mortality": (45,),
+        "long_stay": (6,),
+        "mortality": (365,),
+        "new_chronic_condition": (730,),
+        "pneumonia": (365, 1_095),
+        "readmission": (30,),
+        "type_2_diabetes": (365, 1_095, 1_825),
     }
-    assert all(task.eligibility.age_at_least == 18 for task in tasks.values())
+    assert all((task.eligibility.age_at_least or 0) >= 18 for task in tasks.values())
     assert len(tasks["new_chronic_condition"].predicates["chronic_condition"].units()) > 35
+
+
+STAYS = """\
+name: death_in_hospital
+title: Death in hospital
+description: Will this patient die before the stay ends?
+predicates:
+  death:
+    codes: [MEDS_DEATH]
+  planned:
+    codes: [ENCOUNTER_PRIORITY//ACTPRIORITY//EL]
+  unplanned_stay:
+    codes: [ENCOUNTER//IMP//start]
+    unless_same_visit: planned
+  high_glucose:
+    codes: [LOINC//2345-7]
+    unit: mg/dL
+    value_at_least: 200
+    value_below: 900
+prediction_time:
+  at: admission
+  hours_after: 24
+eligibility:
+  none_in_stay: [planned]
+  any_before: [high_glucose]
+outcome:
+  any_of: [death, unplanned_stay]
+  within_stay: true
+horizons_days: [30, 45]
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "reason"),
+    [
+        ("[30, 45]", "[45, 30]", 26, "the shortest first"),
+        ("[30, 45]", "[30, 30]", 26, "the shortest first"),
+        ("at: admission", "at: encounter_end", 25, "needs a stay"),
+        ("at: admission\n  hours_after: 24", "at: discharge", 24, "nothing can come within it"),
+        ("within_stay: true", "stay_lasts_days: 7", 23, "or else by stay_lasts_days"),
+        ("any_of: [death, unplanned_stay]", "starts_after_days: 0", 23, "name the outcome"),
+        ("value_at_least: 200", "value_at_least: 900", 16, "no value is that high and that low"),
+        ("    unit: mg/dL\n", "", 12, "belong together"),
+        ("any_before: [high_glucose]", "any_before: [high_glucose, unplanned_stay]", 22, "to its end"),
+        ("unless_same_visit: planned", "unless_same_visit: plan", 11, "no predicate plan"),
+        ("unless_same_visit: planned", "unless_same_visit: unplanned_stay", 11, "that has none itself"),
+        ("LOINC//2345-7", "LOIN//2345-7", 13, "did you mean LOINC"),
+        ("at: admission\n", "at: admission\n  predicate: high_glucose\n", 18, "belong together"),
+        ("codes: [MEDS_DEATH]", "value_sets: [deth]", 6, "no value set deth"),
+    ],
+)
+def test_what_concerns_stays_and_values_is_checked_too(tmp_path, old, new, line, reason):
+    load(tmp_path, STAYS)
+    assert STAYS.count(old) == 1
+    with pytest.raises(TaskError, match=re.escape(reason)) as refused:
+        load(tmp_path, STAYS.replace(old, new))
+    assert str(refused.value).startswith(f"mine.yaml:{line}: "), str(refused.value)
+
+
+def test_a_long_stay_asked_about_at_its_end_or_decided_at_another_time_than_the_horizon_is_refused(tmp_path):
+    text = "\n".join(
+        [
+            "{name: long, title: t, description: d, predicates: {}, outcome: {stay_lasts_days: 7}",
+            ", prediction_time: {at: admission, hours_after: 24}",
+            ", horizons_days: [6]}",
+        ]
+    )
+    load(tmp_path, text)
+    with pytest.raises(TaskError, match=r"mine.yaml:1: .*decided 144 hours after"):
+        load(tmp_path, text.replace("[6]", "[7]"))
+    with pytest.raises(TaskError, match=r"mine.yaml:1: .*read off the record"):
+        load(tmp_path, text.replace("at: admission, hours_after: 24", "at: discharge"))
