@@ -63,6 +63,7 @@ def risk_scores(
         "features",
         "feature_definitions",
         "feature_sources",
+        "clinical_scores",
         "predictions",
         "evaluations",
         "skipped_tasks",

@@ -61,7 +61,7 @@ def test_the_latest_creatinine_known_by_then_with_its_record():
         happened(CREATININE, -30, 2.0, "mg/dL"),
         happened(CREATININE, -10, 1.0, "mg/dL"),  # record 4
         happened(CREATININE, -5, 3.0, "mg/dL", known=1),  # not known yet
-        happened(CREATININE, 0.5, 4.0, "mg/dL"),
+        happened(CREATININE, 1.5, 4.0, "mg/dL"),
     )
     assert row["value"] == pytest.approx(68.63, abs=0.005)  # woman of 50, 1.0 mg/dL
     assert (row["reason"], row["risk"]) == (None, None)
@@ -279,6 +279,27 @@ def test_the_priority_of_the_encounter_says_whether_it_was_acute(priority, acute
     of_another = happened("ENCOUNTER_PRIORITY//ACTPRIORITY//EM", -3) | {"encounter_id": 8}
     found = input_of(scored("lace", *person(), *stay(), *said, of_another), "is_acute_admission")
     assert (found["value"], found["status"]) == (acute, status)
+
+
+def test_what_became_known_after_the_discharge_is_no_part_of_it():
+    """Emergency visits, admissions, the priority and a death that are written down a day too late."""
+    asked = [*person(), *stay(), happened(HAEMOGLOBIN, -1, 13, "g/dL"), happened(SODIUM, -1, 140, "mmol/L")]
+    late = [
+        *visit(day(-3.2), day(-3.1), "EMER", encounter_id=1),
+        *visit(day(-40), day(-39), "EMER", encounter_id=2),
+        *(one for place in range(3, 6) for one in visit(day(-60 - place), day(-59 - place), "IMP", encounter_id=place)),
+        happened("ENCOUNTER_PRIORITY//ACTPRIORITY//EM", -3) | {"encounter_id": 7},
+        happened("DISCHARGE//NUBC//20", 0) | {"encounter_id": 7},
+        happened("CPT//99999", -1),
+    ]
+    names = ["lace", "hospital", "hospital_2013", "news2"]
+    without = clinical_scores(events_table(*asked), times(NOON), names)
+    with_late = clinical_scores(
+        events_table(*asked, *(one | {"known_time": day(1)} for one in late)), times(NOON), names
+    )
+    assert_frame_equal(without, with_late, check_exact=True)
+    in_time = clinical_scores(events_table(*asked, *late), times(NOON), names)
+    assert not in_time.equals(without)
 
 
 def test_a_stated_priority_goes_before_the_emergency_visit():
