@@ -96,7 +96,7 @@ def _audited(
     labels = build_labels(events, periods, splits, load_tasks(), asked_with)
     moments = labels.select(KEYS).unique()
     shape = record_shape(events, moments, periods, settings.lookback_days)
-    definitions = plan_columns(events, moments, settings).filter(kind="demographic")
+    definitions = plan_columns([events], moments, settings).filter(kind="demographic")
     shape = shape.join(build_features(events, moments, definitions).select(*KEYS, *AGE_SEX), on=KEYS)
     for choice, columns in CHOICES.items():
         audits = audit_observation(shape, labels, settings, columns)

@@ -24,6 +24,7 @@ class CodeGroup(BaseModel):
     name: str
     description: str
     is_chronic: bool
+    active_days: int | None = None
     codes: tuple[str, ...]
     prefixes: tuple[str, ...]
 

@@ -1,49 +1,55 @@
 """The feature table: one row per subject and prediction time, one documented column per feature."""
 
-from collections.abc import Iterator
-from itertools import chain
+from collections.abc import Callable, Iterator
+from typing import cast
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from features.codes import match_patterns
-from features.feature_plan import plan_columns
 from features.meds_codes import BIRTH
+from features.points import (
+    DAY_US,
+    DAYS_PER_YEAR,
+    KEYS,
+    Points,
+    a_day_old,
+    moments_of,
+    points_of,
+    with_numbers,
+    with_stay_days,
+)
+from features.rhythm import visit_rhythm
 from features.scores.columns import KIND as SCORE
 from features.scores.columns import records_behind_scores, score_cells
-from features.settings import StudySettings
 from features.tables import FeatureKeys, checked
-from features.windows import DAYS_PER_YEAR, KEYS, count_records, known_events, summarise_values, with_stay_days
+from features.windows import rows_of_runs, window_runs
 
 OLDEST_AGE_YEARS = 90
-SHARE_OF_ROWS_FILLED = 0.01
 _ROWS_AT_ONCE = 50_000
 _ZERO_WHEN_ABSENT = ("count", "is_present", "sum_of_stays")
-
-
-def plan_features(
-    events: pl.LazyFrame,
-    prediction_times: pl.DataFrame,
-    settings: StudySettings,
-    codes: pl.DataFrame | None = None,
-) -> pl.DataFrame:
-    """Choose the columns on train patients.
-
-    Reads:    `events`: features.tables.Events of train patients only. `prediction_times`: subject_id,
-              prediction_time. `codes`: features.tables.Codes, for names and wording; without it a column without a
-              short name of its own is named after its code.
-    Returns:  FeatureDefinitions, in the order of the columns. Beyond what features.feature_plan leaves out, columns
-              that are empty on nearly all train rows, or always the same, say nothing and are left out.
-    """
-    planned = plan_columns(events, prediction_times, settings, codes)
-    if prediction_times.is_empty():
-        return planned
-    table = build_features(events, prediction_times, planned).drop(KEYS)
-    filled = table.select(pl.all().count() >= SHARE_OF_ROWS_FILLED * table.height)
-    varied = table.select(pl.all().drop_nulls().n_unique() > 1)
-    telling = [name for name in table.columns if filled[name].item() and varied[name].item()]
-    return planned.filter(pl.col("feature").is_in(telling) | (pl.col("kind") == "demographic"))
+_SEXES = ["SEX//female", "SEX//male", "SEX//other"]
+_STAY_ENDS = ["ENCOUNTER//IMP//start", "ENCOUNTER//IMP//end"]
+# Statistics of a column that have another name in features.windows.
+_WORKED_OUT_AS = {
+    "days_since": "last_time",
+    "days_since_previous": "last_time",
+    "years_since_first": "first_time",
+    "sum_of_stays": "sum",
+}
+_UNIT_US = {"last_time": DAY_US, "first_time": DAY_US * DAYS_PER_YEAR}
+_READ = [
+    "subject_id",
+    "time",
+    "known_time",
+    "code",
+    "numeric_value",
+    "unit",
+    "text_value",
+    "encounter_id",
+    "record_id",
+]
 
 
 def build_features(events: pl.LazyFrame, prediction_times: pl.DataFrame, definitions: pl.DataFrame) -> pl.DataFrame:
@@ -54,11 +60,10 @@ def build_features(events: pl.LazyFrame, prediction_times: pl.DataFrame, definit
     Returns:  subject_id, prediction_time, then a Float32 column for each definition in order; sorted by the keys.
               Counts, states and days in hospital are 0 when nothing is recorded; other features are null then.
     """
-    rows = prediction_times.select(KEYS).unique().sort(KEYS).with_row_index("row")
-    present = events.select("code").unique().collect()
+    rows = prediction_times.select(KEYS).unique().sort(KEYS)
     numbered = definitions.with_row_index("column")
     parts = [
-        _features_of_rows(events, rows.slice(first, _ROWS_AT_ONCE), numbered, present)
+        _features_of_rows(events, rows.slice(first, _ROWS_AT_ONCE), numbered)
         for first in range(0, max(rows.height, 1), _ROWS_AT_ONCE)
     ]
     table = pl.concat(parts)
@@ -101,6 +106,7 @@ def records_behind(
             (pl.col("statistic") != "days_since_previous")
             | (pl.col("time") <= pl.col("prediction_time") - pl.duration(days=1)),
         )
+        .filter((pl.col("statistic") != "years_since_first") | (pl.col("time") == pl.col("time").min().over("row")))
         .group_by("row", "record_id")
         .agg(pl.col("time").max(), pl.col("known_time").max())
         .sort("row", "time", "known_time", "record_id", descending=[False, True, True, False])
@@ -118,33 +124,44 @@ def records_behind(
     )
 
 
-def _features_of_rows(
-    events: pl.LazyFrame, rows: pl.DataFrame, definitions: pl.DataFrame, present: pl.DataFrame
-) -> pl.DataFrame:
+def _features_of_rows(events: pl.LazyFrame, rows: pl.DataFrame, definitions: pl.DataFrame) -> pl.DataFrame:
     """The feature table of some rows, filled column by column into one matrix."""
-    first_row = 0 if rows.is_empty() else int(rows["row"][0])
-    of_subjects = events.filter(pl.col("subject_id").is_in(rows["subject_id"].unique().implode()))
     table: NDArray[np.float32] = np.full((rows.height, definitions.height), np.nan, np.float32, order="F")
     table[:, definitions.filter(pl.col("statistic").is_in(_ZERO_WHEN_ABSENT))["column"].to_numpy()] = 0
-    stays = pl.col("statistic") == "sum_of_stays"
-    counted = pl.col("kind").is_in(["state", "count", "utilisation"]) & ~stays
-    for cells in chain(
-        _demographic_cells(of_subjects, rows, definitions.filter(kind="demographic")),
-        _record_cells(of_subjects, rows, definitions.filter(counted), present),
-        _value_cells(of_subjects, rows, definitions.filter(kind="value"), present),
-        _value_cells(with_stay_days(of_subjects), rows, definitions.filter(stays), present),
-        score_cells(of_subjects, rows, definitions, present),
+    of_subjects = _of_subjects(events, rows)
+    for cells in _cells(of_subjects, rows, definitions):
+        table[cells["row"].to_numpy(), cells["column"].to_numpy()] = cells["cell"].to_numpy()
+    return rows.select(KEYS).hstack(pl.from_numpy(table, schema=definitions["feature"].to_list()).fill_nan(None))
+
+
+def _of_subjects(events: pl.LazyFrame, rows: pl.DataFrame) -> pl.DataFrame:
+    subjects = rows["subject_id"].unique().implode()
+    return events.filter(pl.col("subject_id").is_in(subjects)).select(_READ).collect(engine="streaming")
+
+
+def _cells(events: pl.DataFrame, rows: pl.DataFrame, definitions: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    """Cells of the table: row, column, cell; what is nought or missing is left out."""
+    yield from _demographic_cells(events, rows, definitions.filter(kind="demographic"))
+    yield from score_cells(events.lazy(), rows.with_row_index("row"), definitions, events.select("code").unique())
+    rhythm = definitions.filter(kind="rhythm")
+    if rhythm.height and rows.height:
+        yield from _rhythm_cells(events, rows, rhythm)
+    is_stays, is_previous = (pl.col("statistic") == name for name in ("sum_of_stays", "days_since_previous"))
+    counted = pl.col("kind").is_in(["state", "count", "utilisation"]) & ~is_stays & ~is_previous
+    stays = with_stay_days(events.lazy().filter(pl.col("code").is_in(_STAY_ENDS))).collect()
+    for read, part, view in (
+        (events, counted, None),
+        (events, is_previous, a_day_old),
+        (events, pl.col("kind") == "value", with_numbers),
+        (stays, is_stays, with_numbers),
     ):
-        table[cells["row"].to_numpy() - first_row, cells["column"].to_numpy()] = cells["cell"].to_numpy()
-    columns = {name: table[:, index] for index, name in enumerate(definitions["feature"])}
-    return rows.select(KEYS).with_columns(
-        pl.Series(name, column, dtype=pl.Float32).fill_nan(None) for name, column in columns.items()
-    )
+        wanted = definitions.filter(part)
+        if wanted.height and rows.height:
+            yield from _window_cells(read, rows, wanted, view)
 
 
-def _demographic_cells(events: pl.LazyFrame, rows: pl.DataFrame, definitions: pl.DataFrame) -> Iterator[pl.DataFrame]:
-    """Cells of age and sex: row, column, cell."""
-    is_sex = pl.col("code").is_in(["SEX//female", "SEX//male", "SEX//other"])
+def _demographic_cells(events: pl.DataFrame, rows: pl.DataFrame, definitions: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    is_sex = pl.col("code").is_in(_SEXES)
     people = (
         events.filter((pl.col("code") == BIRTH) | is_sex)
         .group_by("subject_id")
@@ -152,56 +169,44 @@ def _demographic_cells(events: pl.LazyFrame, rows: pl.DataFrame, definitions: pl
             birth=pl.col("time").filter(pl.col("code") == BIRTH).min(),
             is_female=(pl.col("code") == "SEX//female").filter(is_sex).max(),
         )
-        .collect()
     )
     age_years = (pl.col("prediction_time") - pl.col("birth")).dt.total_seconds() / 86_400 / DAYS_PER_YEAR
-    known = rows.join(people, on="subject_id").with_columns(age=age_years.clip(0, OLDEST_AGE_YEARS))
+    known = (
+        rows.with_row_index("row").join(people, on="subject_id").with_columns(age=age_years.clip(0, OLDEST_AGE_YEARS))
+    )
     for column, statistic in definitions.select("column", "statistic").iter_rows():
-        yield _cells(known, pl.lit(column), statistic)
+        yield known.select("row", column=pl.lit(column), cell=pl.col(statistic).cast(pl.Float32)).drop_nulls("cell")
 
 
-def _record_cells(
-    events: pl.LazyFrame, rows: pl.DataFrame, definitions: pl.DataFrame, present: pl.DataFrame
+def _rhythm_cells(events: pl.DataFrame, rows: pl.DataFrame, definitions: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    for (window_days,), of_window in definitions.group_by("window_days", maintain_order=True):
+        found = visit_rhythm(events, rows.with_row_index("row"), cast("int", window_days))
+        for column, statistic in of_window.select("column", "statistic").iter_rows():
+            yield found.select("row", column=pl.lit(column), cell=pl.col(statistic).cast(pl.Float32)).drop_nulls("cell")
+
+
+def _window_cells(
+    events: pl.DataFrame, rows: pl.DataFrame, definitions: pl.DataFrame, view: Callable[[Points], Points] | None
 ) -> Iterator[pl.DataFrame]:
-    """Cells of the features that count records: row, column, cell."""
-    for is_state in (True, False):
-        part = definitions.filter((pl.col("kind") == "state") == is_state)
-        part, measures = _measures(part, present)
-        longest = None if is_state else _longest(part)
-        known = known_events(events, rows, measures, longest).select("row", "measure", "age_days")
-        known = known.collect(engine="streaming").lazy()
-        for window_days in part["window_days"].unique():
-            yield from _summary_cells(count_records(known, window_days), part, window_days)
+    """Cells of the features that a window of events gives, the events as `view` shows them."""
+    definitions, measures = numbered_measures(definitions, events)
+    points = points_of(events, moments_of(rows), measures)
+    points = points if view is None else view(points)
+    at = rows["prediction_time"].to_physical().to_numpy()
+    for (window_days,), of_window in definitions.group_by("window_days", maintain_order=True):
+        named = {statistic: _WORKED_OUT_AS.get(statistic, statistic) for statistic in of_window["statistic"].unique()}
+        runs = window_runs(points, cast("int | None", window_days), sorted(set(named.values())))
+        for statistic, name in named.items():
+            columns = of_window.filter(statistic=statistic).select("measure", "column")
+            found = runs.join(columns, on="measure", maintain_order="left")
+            place, row = rows_of_runs(found)
+            cell = found[name].to_numpy()[place]
+            cell = (at[row] - cell) / _UNIT_US[name] if name in _UNIT_US else cell
+            yield pl.DataFrame({"row": row, "column": found["column"].to_numpy()[place], "cell": cell})
 
 
-def _value_cells(
-    events: pl.LazyFrame, rows: pl.DataFrame, definitions: pl.DataFrame, present: pl.DataFrame
-) -> Iterator[pl.DataFrame]:
-    """Cells of the features that summarise numbers: row, column, cell."""
-    definitions, measures = _measures(definitions, present)
-    known = known_events(events, rows, measures, _longest(definitions))
-    for window_days in definitions["window_days"].unique():
-        yield from _summary_cells(summarise_values(known, window_days), definitions, window_days)
-
-
-def _measures(definitions: pl.DataFrame, present: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Number the sets of codes: definitions with `measure`, and the codes present with the measures they feed."""
+def numbered_measures(definitions: pl.DataFrame, events: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Number the sets of codes: definitions with `measure`, and the codes of events with the measures they feed."""
     numbered = definitions.with_columns(measure=pl.col("codes").list.join(" ").rank("dense"))
     patterns = numbered.select("measure", pattern="codes").explode("pattern").unique()
-    return numbered, match_patterns(present, patterns).select("code", "measure").unique()
-
-
-def _longest(definitions: pl.DataFrame) -> int:
-    return int(definitions.select(pl.col("window_days").max().fill_null(1)).item())
-
-
-def _summary_cells(summary: pl.DataFrame, definitions: pl.DataFrame, window_days: int | None) -> Iterator[pl.DataFrame]:
-    in_window = definitions.filter(pl.col("window_days").eq_missing(pl.lit(window_days, pl.Int32)))
-    for statistic in in_window["statistic"].unique():
-        columns = in_window.filter(statistic=statistic).select("measure", "column")
-        name = "sum" if statistic == "sum_of_stays" else statistic
-        yield _cells(summary.join(columns, on="measure"), pl.col("column"), name)
-
-
-def _cells(summary: pl.DataFrame, column: pl.Expr, statistic: str) -> pl.DataFrame:
-    return summary.select("row", column=column, cell=pl.col(statistic).cast(pl.Float32)).drop_nulls("cell")
+    return numbered, match_patterns(events.select("code").unique(), patterns).select("code", "measure").unique()

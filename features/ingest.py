@@ -127,6 +127,14 @@ def events_of(home: Home) -> pl.LazyFrame:
     return pl.scan_parquet(home.meds / "data" / "*" / "*.parquet", glob=True)
 
 
+def shards_of(home: Home, split: str = "*") -> list[pl.LazyFrame]:
+    """The events of each file of the dataset, lazily, or of one split's; a subject lies in one file."""
+    if not home.meds.exists():
+        raise SequelaError("This home holds no dataset yet. Run `sequela run` first.")
+    files = sorted((home.meds / "data").glob(f"{split}/*.parquet"))
+    return [pl.scan_parquet(file, hive_partitioning=False) for file in files]
+
+
 def _ingest(
     found: _Source,
     home: Home,

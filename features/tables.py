@@ -183,6 +183,15 @@ class FeatureKeys(dy.Schema):
     prediction_time = dy.Datetime(time_unit="us", primary_key=True, description="The moment of the forecast.")
 
 
+class FeatureSources(dy.Schema):
+    """Which record is behind each latest value in the feature table: join it by the keys, and by the column's name."""
+
+    subject_id = dy.Int64(primary_key=True, description="Keyed pseudonym of the patient.")
+    prediction_time = dy.Datetime(time_unit="us", primary_key=True, description="The moment of the forecast.")
+    feature = dy.String(primary_key=True, description="The column with the latest value, such as hba1c_last.")
+    record_id = dy.Int64(description="Pseudonym of the source resource; the vault leads back.")
+
+
 class FeaturesLong(FeatureKeys):
     """The feature table turned: one row per subject, prediction time and feature; none where there is no value."""
 
@@ -206,13 +215,15 @@ class FeatureDefinitions(dy.Schema):
     feature = dy.String(primary_key=True, description="Column name in the feature table.")
     description = dy.String(description="What it says, in words.")
     unit = dy.String(nullable=True, description="Unit of the column; null for counts and flags.")
-    kind = dy.String(description="demographic, state, count, utilisation, value or clinical_score.")
+    kind = dy.String(description="demographic, state, count, utilisation, rhythm, value or clinical_score.")
     statistic = dy.String(description="How it is computed: count, is_present, last, mean, slope, days_since, …")
     codes = dy.List(
         dy.String(),
         description="The event codes it reads; one ending in * stands for all that begin so; empty for demographics.",
     )
-    window_days = dy.Int32(nullable=True, description="Look-back window; null for states and demographics.")
+    window_days = dy.Int32(
+        nullable=True, description="Look-back window; null for what is never forgotten, and demographics."
+    )
 
 
 class ClinicalScores(dy.Schema):

@@ -80,6 +80,8 @@ def feature_label() -> pl.Expr:
         .then(pl.when(value > 0).then(pl.lit("yes")).otherwise(pl.lit("no")))
         .when((pl.col("statistic") == "sum_of_stays") & (value == 0))
         .then(pl.lit("none"))
+        .when(pl.col("statistic") == "years_since_first")
+        .then(_years_in_words())
         .when(pl.col("unit") == "d")
         .then(_days_in_words())
         .otherwise(pl.format("{} {}", _short("value"), _unit_in_words()).str.strip_chars_end())
@@ -119,6 +121,7 @@ def _feature_name() -> pl.Expr:
         .str.replace(" in the last 730 days", " in 2 years", literal=True)
         .str.replace(" in the last 365 days", " in 1 year", literal=True)
         .str.replace(" in the last 180 days", " in 6 months", literal=True)
+        .str.replace(" in the last 30 days", " in 1 month", literal=True)
         .str.replace("^Days since the end of the last (.+) at least a day ago$", "Time since the last $1")
         .str.replace("days since the latest value", "time since the latest value", literal=True)
     )
@@ -135,6 +138,20 @@ def _days_in_words() -> pl.Expr:
         .when(days < 365)
         .then(pl.lit("six months to a year"))
         .otherwise(pl.lit("more than a year"))
+    )
+
+
+def _years_in_words() -> pl.Expr:
+    """Coarse for the same reason."""
+    years = pl.col("value")
+    return (
+        pl.when(years < 1)
+        .then(pl.lit("less than one"))
+        .when(years < 5)
+        .then(pl.lit("one to five"))
+        .when(years < 10)
+        .then(pl.lit("five to ten"))
+        .otherwise(pl.lit("more than ten"))
     )
 
 

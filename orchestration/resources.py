@@ -12,7 +12,7 @@ from pydantic import Field
 
 from features.as_of import seen_on
 from features.home import Home
-from features.ingest import events_of
+from features.ingest import events_of, shards_of
 from features.privacy.keys import Key, load_key
 from features.privacy.vault import read_shifts
 from features.settings import StudySettings, load_settings
@@ -78,6 +78,10 @@ class Study(dg.ConfigurableResource):
     def events(self) -> pl.LazyFrame:
         """All events of all patients, lazily."""
         return events_of(self.home)
+
+    def shards(self, split: str = "*") -> list[pl.LazyFrame]:
+        """The same file by file, of all splits or one, for what must not grow with the population."""
+        return shards_of(self.home, split)
 
     def seen_on(self, day: date, last_day: date) -> tuple[pl.LazyFrame, pl.DataFrame]:
         """The events as they were seen at the end of a real day, and that moment in each patient's own time."""

@@ -1,5 +1,6 @@
 """How tables are kept between assets: one Parquet file each, lazy in, lazy out, checked when written; some sealed."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import cast
 
@@ -28,6 +29,7 @@ CONTRACTS: dict[str, type[dy.Schema]] = {
     "feature_definitions": tables.FeatureDefinitions,
     "clinical_scores": tables.ClinicalScores,
     "features": tables.FeatureKeys,
+    "feature_sources": tables.FeatureSources,
     "features_as_of": tables.FeaturesAsOfKeys,
     "predictions": tables.Predictions,
     "evaluations": tables.Evaluations,
@@ -70,6 +72,34 @@ def column_schema(name: str) -> dg.TableSchema:
 def shown_rows(rows: int, smallest_cell: int) -> dict[str, int]:
     """Row count as metadata; nothing when it is so small that it could point at people."""
     return {"dagster/row_count": rows} if rows >= smallest_cell else {}
+
+
+def write_parts(study: Study, name: str, parts: Iterable[pl.DataFrame]) -> dg.MaterializeResult:
+    """Write a table that would not fit into memory as <home>/tables/<name>.parquet, a row group for each part.
+
+    Each part is checked against the contract of `name`, so a key must not lie in two parts. Other assets read the
+    table like any other. Raises TableError when there is no part.
+    """
+    import pyarrow.parquet as pq
+
+    place = study.home.tables / f"{name}.parquet"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    building = beside(place)
+    writer = None
+    rows = 0
+    try:
+        for part in parts:
+            checked_part = checked_table(name, part).to_arrow(compat_level=pl.CompatLevel.oldest())
+            writer = writer or pq.ParquetWriter(building, checked_part.schema, compression="zstd")
+            writer.write_table(checked_part)
+            rows += part.height
+        if writer is None:
+            raise TableError(f"Table {name}: no part was made.")
+        writer.close()
+        building.replace(place)
+    finally:
+        building.unlink(missing_ok=True)
+    return dg.MaterializeResult(metadata={**shown_rows(rows, study.settings.smallest_cell)})
 
 
 class ParquetTables(dg.UPathIOManager):

@@ -28,6 +28,7 @@ PUBLISHED: dict[str, type[dy.Schema]] = {
     "labels": tables.Labels,
     "features": tables.FeatureKeys,
     "feature_definitions": tables.FeatureDefinitions,
+    "feature_sources": tables.FeatureSources,
     "cohort_counts": tables.CohortCounts,
     "clinical_scores": tables.ClinicalScores,
     "predictions": tables.Predictions,

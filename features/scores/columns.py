@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import polars as pl
 
+from features.points import KEYS
 from features.scores.engine import Score, clinical_scores, scored_rows
 from features.scores.registry import answerable, load_scores
-from features.windows import KEYS
 
 KIND = "clinical_score"
 _PREFIX = "score_"

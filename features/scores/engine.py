@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from features.points import KEYS
 from features.scores.facts import completed_years, facts_of, latest_known, read_events, static_facts
 from features.scores.inputs import KINDS, Fact, Input
 from features.scores.stays import STAY_DAYS, stay_facts
 from features.tables import ClinicalScores, checked, empty
-from features.windows import KEYS
 
 _ROWS_AT_ONCE = 50_000
 _LONG = ["row", "fact", "value", "age_days", "record_id"]
@@ -62,12 +62,10 @@ def clinical_scores(
     present = events.select("code").unique().collect()
     parts = [empty(ClinicalScores)]
     for first in range(0, rows.height, _ROWS_AT_ONCE):
-        some = rows.slice(first, _ROWS_AT_ONCE)
-        for score, scored in scored_rows(events, some, scores, present):
-            table = scored.collect()
-            if table.height:
-                parts.append(some.join(_with_provenance(score, table), on="row").select(empty(ClinicalScores).columns))
-    return checked(pl.concat(parts).sort(*KEYS, "score"), ClinicalScores)
+        some = scored_rows(events, rows.slice(first, _ROWS_AT_ONCE), scores, present)
+        # Sorted part by part, because the rows are in order and sorting lists takes room for all of them again.
+        parts.append(pl.concat(_with_provenance(score, scored) for score, scored in some).sort(*KEYS, "score"))
+    return checked(pl.concat(parts), ClinicalScores)
 
 
 def scored_rows(
@@ -76,8 +74,9 @@ def scored_rows(
     """Each score at the rows it is meant for. The events are read once for all scores.
 
     Reads:    `rows`: row, subject_id, prediction_time. `present`: code, every code of the events.
-    Yields:   the score and a table: row, value, risk, and for each input its number and `points_`, `seen_` (what the
-              record says, or what was assumed), `age_days_`, `record_id_`, `status_` followed by its name.
+    Yields:   the score and a table: row, subject_id, prediction_time, value, risk, reason (from the formula), and for
+              each input its number and `points_`, `seen_` (what the record says, or what was assumed), `age_days_`,
+              `record_id_`, `status_` followed by its name.
     """
     facts = facts_of([one for score in scores for one in score.inputs])
     places = {fact: place for place, fact in enumerate(facts)}
@@ -89,7 +88,7 @@ def scored_rows(
             for one in score.inputs
             for column in _input_columns(one, places[one.fact], places.get(STAY_DAYS.fact))
         ]
-        meant_for = found.lazy().select("row", *columns).filter(score.population.fill_null(value=True))
+        meant_for = found.lazy().select("row", *KEYS, *columns).filter(score.population.fill_null(value=True))
         scored = score.formula(meant_for)
         known = scored.collect_schema().names()
         optional = {"reason": pl.String, "risk": pl.Float64} | {
@@ -106,7 +105,7 @@ def scored_rows(
 
 
 def _look_up(read: pl.DataFrame, rows: pl.DataFrame, facts: dict[Fact, Input]) -> pl.DataFrame:
-    """row, and for the fact of each place its `value`, `age_days` and `record_id` (`3_value`); null when not known."""
+    """The rows, and for the fact of each place its `value`, `age_days` and `record_id` (`3_value`); null if unknown."""
     places = {kind: [place for place, one in enumerate(facts.values()) if one.kind == kind] for kind in KINDS}
     is_timed = pl.col("time").is_not_null() & ~pl.col("fact").is_in([*places["static"], *places["stay"]])
     latest = latest_known(read.filter(is_timed), rows)
@@ -134,7 +133,7 @@ def _look_up(read: pl.DataFrame, rows: pl.DataFrame, facts: dict[Fact, Input]) -
             nothing if here is None else rows.select("row").join(here, on="row", how="left", maintain_order="left")
         )
         columns.append(aligned.select(pl.col(nothing.columns).name.prefix(f"{place}_")))
-    return pl.concat([rows.select("row"), *columns], how="horizontal")
+    return pl.concat([rows, *columns], how="horizontal")
 
 
 def _input_columns(one: Input, place: int, stay_place: int | None) -> list[pl.Expr]:
@@ -168,11 +167,11 @@ def _input_columns(one: Input, place: int, stay_place: int | None) -> list[pl.Ex
     ]
 
 
-def _with_provenance(score: Score, scored: pl.DataFrame) -> pl.DataFrame:
-    """row, score, value, risk, reason and inputs of ClinicalScores."""
+def _with_provenance(score: Score, scored: pl.LazyFrame) -> pl.DataFrame:
+    """The rows of a score as ClinicalScores."""
     reason = pl.concat_str([_named(score, status) for status in _LACKING], separator="; ", ignore_nulls=True)
     return scored.select(
-        "row",
+        *KEYS,
         score=pl.lit(score.name),
         value="value",
         risk="risk",
@@ -180,7 +179,7 @@ def _with_provenance(score: Score, scored: pl.DataFrame) -> pl.DataFrame:
             pl.when(reason != "").then(reason).otherwise(pl.coalesce("reason", pl.lit("not defined for these inputs")))
         ),
         inputs=_provenance(score),
-    )
+    ).collect()
 
 
 def _provenance(score: Score) -> pl.Expr:

@@ -7,8 +7,8 @@ order in which they became known, only those can be the latest at some moment th
 import polars as pl
 
 from features.codes import match_patterns
+from features.points import KEYS
 from features.scores.inputs import OLDEST_AGE_YEARS, Fact, Input
-from features.windows import KEYS
 
 _SECONDS_PER_DAY = 86_400
 _DIGITS = 6  # what a Float32 keeps of a decimal number: 35.1 stays 35.1 as Float64

@@ -7,21 +7,21 @@ import polars as pl
 
 from features import integrity
 from features.as_of import features_of_day
-from features.feature_tables import build_features, plan_features
-from features.scores.engine import clinical_scores as compute_scores
+from features.feature_shards import feature_parts, plan_features, score_parts, source_parts
 from features.scores.registry import answerable
 from features.scoring_day import require_scorable
 from orchestration.days import DAYS
 from orchestration.resources import Study
-from orchestration.tables_io import column_schema
+from orchestration.tables_io import column_schema, write_parts
 
 ROWS_TO_REBUILD = 200
+KEYS = ["subject_id", "prediction_time"]
 
 
 @dg.asset(
     group_name="features",
     kinds={"polars"},
-    code_version="1",
+    code_version="2",
     deps=["timelines"],
     metadata={"dagster/column_schema": column_schema("feature_definitions")},
 )
@@ -30,15 +30,28 @@ def feature_definitions(
 ) -> pl.DataFrame:
     """The dictionary of the feature table, decided on train patients only."""
     train = subject_splits.filter(pl.col("split") == "train").select("subject_id")
-    times = labels.join(train, on="subject_id").select("subject_id", "prediction_time").unique().collect()
-    return plan_features(study.events().join(train, on="subject_id"), times, study.settings, codes=codes.collect())
+    times = labels.join(train, on="subject_id").select(KEYS).unique().collect()
+    return plan_features(study.shards("train"), times, study.settings, codes=codes.collect())
 
 
-@dg.asset(group_name="features", kinds={"polars"}, code_version="1", deps=["timelines"])
-def features(study: Study, labels: pl.LazyFrame, feature_definitions: pl.LazyFrame) -> pl.DataFrame:
+@dg.asset(group_name="features", kinds={"polars"}, code_version="2", deps=["timelines"])
+def features(study: Study, labels: pl.LazyFrame, feature_definitions: pl.LazyFrame) -> dg.MaterializeResult:
     """What was known about each patient at each prediction time, as numbers."""
-    times = labels.select("subject_id", "prediction_time").unique().collect()
-    return build_features(study.events(), times, feature_definitions.collect())
+    times = labels.select(KEYS).unique().collect()
+    return write_parts(study, "features", feature_parts(study.shards(), times, feature_definitions.collect()))
+
+
+@dg.asset(
+    group_name="features",
+    kinds={"polars"},
+    code_version="1",
+    deps=["timelines"],
+    metadata={"dagster/column_schema": column_schema("feature_sources")},
+)
+def feature_sources(study: Study, labels: pl.LazyFrame, feature_definitions: pl.LazyFrame) -> dg.MaterializeResult:
+    """Which record is behind each latest value of the feature table."""
+    times = labels.select(KEYS).unique().collect()
+    return write_parts(study, "feature_sources", source_parts(study.shards(), times, feature_definitions.collect()))
 
 
 @dg.asset(
@@ -48,10 +61,11 @@ def features(study: Study, labels: pl.LazyFrame, feature_definitions: pl.LazyFra
     deps=["timelines"],
     metadata={"dagster/column_schema": column_schema("clinical_scores")},
 )
-def clinical_scores(study: Study, labels: pl.LazyFrame, codes: pl.LazyFrame) -> pl.DataFrame:
+def clinical_scores(study: Study, labels: pl.LazyFrame, codes: pl.LazyFrame) -> dg.MaterializeResult:
     """The published scores at each prediction time for which they are meant, with their inputs."""
-    times = labels.select("subject_id", "prediction_time").unique().collect()
-    return compute_scores(study.events(), times, answerable(codes.select("code").collect()))
+    times = labels.select(KEYS).unique().collect()
+    names = answerable(codes.select("code").collect())
+    return write_parts(study, "clinical_scores", score_parts(study.shards(), times, names))
 
 
 @dg.asset(

@@ -62,6 +62,8 @@ def risk_scores(
         "labels",
         "features",
         "feature_definitions",
+        "feature_sources",
+        "clinical_scores",
         "predictions",
         "evaluations",
         "skipped_tasks",

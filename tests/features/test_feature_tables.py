@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from features.feature_plan import plan_columns
-from features.feature_tables import build_features, plan_features, records_behind
+from features.feature_shards import plan_features
+from features.feature_tables import build_features, records_behind
 from features.meds_codes import DEATH
 from features.settings import StudySettings
 from tests.features.small_events import NOON, day, events_table, person, times, visit
@@ -34,6 +35,7 @@ HISTORY = [
     *visit(day(-100), day(-97.5), "IMP", encounter_id=2),
     *visit(day(-1 / 24), NOON, encounter_id=3),
     happened(DIABETES, -3_000),
+    happened(DIABETES, -900),
     happened(SINUSITIS, -500),
     happened(SINUSITIS, -20),
     happened(HBA1C, -365.25, 6),
@@ -41,11 +43,16 @@ HISTORY = [
     happened(SYSTOLIC, -10, 140),
     happened("RXNORM//860975", -50),
     happened("RXNORM//860975//administered", -40),
+    happened("RXNORM//562251", -45),
     happened("RXNORM//999", -30),
+    happened("ICD10CM//R05.1", -60),
+    happened("ICD10CM//R05.9", -50),
+    happened("ICD10CM//R11.2", -50),
     happened("CVX//140", -30),
 ]
 EVENTS = events_table(*HISTORY)
-PLAN = plan_columns(EVENTS, times(NOON), STUDY)
+EVERYTHING = plan_columns([EVENTS], times(NOON), STUDY)
+PLAN = EVERYTHING.filter(pl.col("kind") != "clinical_score")  # those have their own tests, and take their time
 
 
 def features(events: pl.LazyFrame = EVENTS, at: datetime = NOON) -> dict[str, float | None]:
@@ -58,6 +65,7 @@ def features(events: pl.LazyFrame = EVENTS, at: datetime = NOON) -> dict[str, fl
         ("age_years", 49.999),  # 18,262 days / 365.25
         ("is_female", 1),
         ("has_type_2_diabetes", 1),  # 3,000 days ago, and never resolved
+        ("years_since_type_2_diabetes", 3_000 / 365.25),
         ("visits_ambulatory_180d", 1),  # the one that ends at the prediction time
         ("visits_inpatient_180d", 1),
         ("visits_emergency_180d", 0),
@@ -65,11 +73,31 @@ def features(events: pl.LazyFrame = EVENTS, at: datetime = NOON) -> dict[str, fl
         ("days_since_last_visit", 97.5),  # the stay; the visit that ends now is not its own predecessor
         ("days_since_last_emergency_visit", 400 - 1 / 24),
         ("days_in_hospital_180d", 2.5),
+        ("visits_inpatient_30d", 0),
+        ("visits_ambulatory_1y", 1),
+        ("days_in_hospital_30d", 0),
+        # Days with a visit: 400 and 100 days ago and today. Gaps of 300 and 100 days: mean 200, longest 300,
+        # standard deviation of the sample 141.42, so 0.7071 of the mean.
+        ("visit_mean_gap_2y", 200),
+        ("visit_longest_gap_2y", 300),
+        ("visit_gap_variation_2y", 0.707107),
+        ("acute_sinusitis_count_30d", 1),
         ("acute_sinusitis_count_180d", 1),
         ("acute_sinusitis_count_2y", 2),
         ("metformin_count_2y", 2),  # ordered once, administered once
         ("rxnorm_999_count_2y", 1),  # in no group
+        ("takes_metformin", 1),  # 40 days ago, and an order counts for a year
+        ("takes_antibiotics", 0),  # 45 days ago, and a course counts for 30 days
+        ("antibiotics_count_2y", 1),
+        ("icd10cm_r05_count_2y", 2),  # R05.1 and R05.9
+        ("icd10cm_chapter_18_symptoms_count_2y", 3),  # and R11.2
         ("hba1c_last", 7),
+        ("hba1c_mean_180d", 7),
+        ("hba1c_min_2y", 6),
+        ("hba1c_max_30d", 7),
+        ("hba1c_count_1y", 1),  # the one 365.25 days ago is too old
+        ("hba1c_sd_2y", 0.707107),  # of 6 and 7: the square root of 2 x 0.5 x 0.5
+        ("systolic_bp_sd_2y", None),
         ("hba1c_mean_2y", 6.5),
         ("hba1c_slope_2y", 1),  # one per cent in 365.25 days
         ("systolic_bp_days_since", 10),
@@ -82,24 +110,31 @@ def test_features_by_hand(feature, expected):
 
 def test_every_column_has_words_and_the_right_unit():
     assert PLAN["description"].str.len_chars().min() > 10
+    assert PLAN["feature"].is_unique().all()
     units = dict(PLAN.select("feature", "unit").iter_rows())
     assert units["hba1c_mean_2y"] == "%"
     assert units["hba1c_slope_2y"] == "%/a"
-    assert units["hba1c_count_2y"] is None
+    assert units["hba1c_count_1y"] is None
     assert units["hba1c_days_since"] == "d"
 
 
 def test_neither_death_nor_race_nor_record_length_is_read():
     read = PLAN["codes"].explode().drop_nulls()
     assert not read.str.contains("MEDS_|RACE|ETHNICITY").any()
-    # A clinical score may ask for an illness in the whole record, as a state does.
-    assert set(PLAN.filter(pl.col("window_days").is_null())["kind"]) == {"demographic", "state", "clinical_score"}
-    assert set(PLAN["window_days"].drop_nulls()) == {180, 365, 730}
+    assert set(PLAN.filter(pl.col("window_days").is_null())["kind"]) == {"demographic", "state"}
+    assert set(PLAN["window_days"].drop_nulls()) == {30, 180, 365, 730}
+
+
+def test_no_window_is_longer_than_the_look_back_of_the_study():
+    short = plan_columns([EVENTS], times(NOON), StudySettings(lookback_days=90))
+    short = short.filter(pl.col("kind") != "clinical_score")  # a published score keeps its own
+    assert set(short["window_days"].drop_nulls()) == {30, 90}
+    assert short["feature"].is_unique().all()
 
 
 def test_what_says_nothing_on_train_rows_is_no_column():
     # At noon and 200 days later the sex, the diabetes and the emergency visits of 2 years stay the same.
-    plan = plan_features(EVENTS, times(NOON, day(200)), STUDY)
+    plan = plan_features([EVENTS], times(NOON, day(200)), STUDY)
     assert set(plan["feature"]) < set(PLAN["feature"])
     assert {"is_female", "acute_sinusitis_count_180d"} <= set(plan["feature"])
     assert not {"has_type_2_diabetes", "visits_emergency_2y", "systolic_bp_slope_2y"} & set(plan["feature"])
@@ -118,14 +153,14 @@ def test_ages_above_90_are_90():
 
 def test_columns_are_named_after_the_wording_of_the_source_when_it_is_given():
     codes = pl.DataFrame({"code": ["RXNORM//999"], "description": ["Aspirin 81 MG Oral Tablet (substance)"]})
-    named = plan_columns(EVENTS, times(NOON), STUDY, codes).filter(feature="aspirin_81_mg_oral_tablet_999_count_2y")
+    named = plan_columns([EVENTS], times(NOON), STUDY, codes).filter(feature="aspirin_81_mg_oral_tablet_999_count_2y")
     assert named["codes"].item().to_list() == ["RXNORM//999"]
     assert named["description"].item() == "Aspirin 81 MG Oral Tablet (substance): records in the last 730 days"
 
 
 def test_values_in_several_units_make_no_column():
     mixed = [happened("LOINC//1", -3, 5), happened("LOINC//1", -2, 5) | {"unit": "mg/dL"}, happened("LOINC//2", -2, 5)]
-    codes = plan_columns(events_table(*person(), *mixed), times(NOON), STUDY).filter(kind="value")["codes"]
+    codes = plan_columns([events_table(*person(), *mixed)], times(NOON), STUDY).filter(kind="value")["codes"]
     assert set(codes.explode()) == {"LOINC//2"}
 
 
@@ -139,13 +174,19 @@ def test_the_table_is_sorted_distinct_and_typed():
 
 def test_no_prediction_times_give_an_empty_table():
     assert build_features(EVENTS, times(), PLAN).shape == (0, 2 + PLAN.height)
-    assert plan_features(EVENTS, times(), STUDY).height > 0
+    assert plan_features([EVENTS], times(), STUDY).height > 0
 
 
 def test_records_behind_are_the_newest_of_the_window_known_in_time():
     position = {id(row): place for place, row in enumerate(HISTORY, start=1)}
     sinusitis = [position[id(row)] for row in HISTORY if row.get("code") == SINUSITIS]
-    asked = [("acute_sinusitis_count_2y", NOON), ("acute_sinusitis_count_180d", NOON), ("age_years", NOON)]
+    diabetes = [position[id(row)] for row in HISTORY if row.get("code") == DIABETES]
+    asked = [
+        ("years_since_type_2_diabetes", NOON),
+        ("acute_sinusitis_count_2y", NOON),
+        ("acute_sinusitis_count_180d", NOON),
+        ("age_years", NOON),
+    ]
     rows = pl.DataFrame(
         [(1, at, feature) for feature, at in asked],
         schema={"subject_id": pl.Int64, "prediction_time": pl.Datetime("us"), "feature": pl.String},
@@ -153,21 +194,21 @@ def test_records_behind_are_the_newest_of_the_window_known_in_time():
     )
     found = records_behind(EVENTS, rows, PLAN)
     assert found["feature"].to_list() == [feature for feature, _ in asked]
-    assert found["record_ids"].to_list() == [[sinusitis[1], sinusitis[0]], [sinusitis[1]], []]
-    assert records_behind(EVENTS, rows, PLAN, at_most=1)["record_ids"].to_list()[0] == [sinusitis[1]]
+    assert found["record_ids"].to_list() == [[diabetes[0]], [sinusitis[1], sinusitis[0]], [sinusitis[1]], []]
+    assert records_behind(EVENTS, rows, PLAN, at_most=1)["record_ids"].to_list()[1] == [sinusitis[1]]
 
 
 def test_a_canary_a_minute_later_is_invisible():
-    read = PLAN["codes"].explode().drop_nulls().str.strip_suffix("*").unique()
+    read = EVERYTHING["codes"].explode().drop_nulls().str.strip_suffix("*").unique()
     minute = 1 / 1440
     canaries = [happened(code, on, 99, known=minute) for code in [*read, DEATH] for on in (minute, -1)]
     assert_frame_equal(
-        build_features(EVENTS, times(NOON), PLAN),
-        build_features(events_table(*HISTORY, *canaries), times(NOON), PLAN),
+        build_features(EVENTS, times(NOON), EVERYTHING),
+        build_features(events_table(*HISTORY, *canaries), times(NOON), EVERYTHING),
     )
-    rows = times(NOON).join(PLAN.select("feature"), how="cross")
+    rows = times(NOON).join(EVERYTHING.select("feature"), how="cross")
     assert_frame_equal(
-        records_behind(EVENTS, rows, PLAN), records_behind(events_table(*HISTORY, *canaries), rows, PLAN)
+        records_behind(EVENTS, rows, EVERYTHING), records_behind(events_table(*HISTORY, *canaries), rows, EVERYTHING)
     )
 
 

@@ -33,6 +33,7 @@ def test_tokens_in_words(token, words):
 
 AGE = "Age at the prediction time, 90 and above as 90"
 STAYS = "Length of the inpatient stays that ended in the last 365 days, together"
+KNOWN = "Hypertension: years since its first record; empty when never known"
 SINCE = "Days since the end of the last visit at least a day ago; empty when none in 730 days"
 
 
@@ -51,6 +52,10 @@ SINCE = "Days since the end of the last visit at least a day ago; empty when non
         ("Chloride: latest value in the last 730 days", "last", "mmol/L", None,
          "Chloride, latest value in 2 years: not recorded"),
         (SINCE, "days_since_previous", "d", 200.0, "Time since the last visit: six months to a year"),
+        (KNOWN, "years_since_first", "a", 6.789, "Hypertension, years since its first record: five to ten"),
+        (KNOWN, "years_since_first", "a", None, "Hypertension, years since its first record: not recorded"),
+        ("Statins: taken now; that is, ordered in the last 365 days", "is_present", None, 1.0,
+         "Statins, taken now: yes"),
         (STAYS, "sum_of_stays", "d", 0.0, "Length of the inpatient stays that ended in 1 year, together: none"),
     ],
 )  # fmt: skip

@@ -16,6 +16,7 @@ from orchestration.tables_io import (
     checked_table,
     column_schema,
     shown_rows,
+    write_parts,
 )
 
 GOOD = pl.DataFrame({"subject_id": [1, 2], "split": ["train", "held_out"]})
@@ -83,6 +84,34 @@ def test_features_may_have_any_float32_columns():
     assert checked_table("features", table).equals(table)
     with pytest.raises(TableError, match="Float32"):
         checked_table("features", table.with_columns(pl.col("age_years").cast(pl.Float64)))
+
+
+def feature_rows(*subjects, height=50.0):
+    times = pl.Series([None] * len(subjects), dtype=pl.Datetime("us")).fill_null(pl.datetime(2015, 1, 1))
+    heights = pl.Series([height] * len(subjects), dtype=pl.Float32)
+    return pl.DataFrame({"subject_id": list(subjects), "prediction_time": times, "age_years": heights})
+
+
+def test_a_table_in_parts_is_one_table(tmp_path):
+    study = Study(home_folder=str(tmp_path))
+    told = write_parts(study, "features", iter([feature_rows(1, 2), feature_rows(*range(3, 30))]))
+    path = tmp_path / "tables" / "features.parquet"
+    assert pl.read_parquet(path).equals(feature_rows(*range(1, 30)))
+    assert told.metadata == {"dagster/row_count": 29}
+    assert [file.name for file in path.parent.iterdir()] == ["features.parquet"]
+
+
+def test_a_wrong_part_leaves_the_last_table(tmp_path):
+    study = Study(home_folder=str(tmp_path))
+    write_parts(study, "features", [feature_rows(1)])
+    wrong = feature_rows(3).with_columns(pl.col("age_years").cast(pl.Float64))
+    with pytest.raises(TableError, match="Float32"):
+        write_parts(study, "features", iter([feature_rows(2), wrong]))
+    with pytest.raises(TableError, match="no part"):
+        write_parts(study, "features", [])
+    path = tmp_path / "tables" / "features.parquet"
+    assert pl.read_parquet(path).equals(feature_rows(1))
+    assert [file.name for file in path.parent.iterdir()] == ["features.parquet"]
 
 
 def test_a_table_without_contract_is_refused():

@@ -61,7 +61,7 @@ def test_the_latest_creatinine_known_by_then_with_its_record():
         happened(CREATININE, -30, 2.0, "mg/dL"),
         happened(CREATININE, -10, 1.0, "mg/dL"),  # record 4
         happened(CREATININE, -5, 3.0, "mg/dL", known=1),  # not known yet
-        happened(CREATININE, 0.5, 4.0, "mg/dL"),
+        happened(CREATININE, 1.5, 4.0, "mg/dL"),
     )
     assert row["value"] == pytest.approx(68.63, abs=0.005)  # woman of 50, 1.0 mg/dL
     assert (row["reason"], row["risk"]) == (None, None)
@@ -281,6 +281,27 @@ def test_the_priority_of_the_encounter_says_whether_it_was_acute(priority, acute
     assert (found["value"], found["status"]) == (acute, status)
 
 
+def test_what_became_known_after_the_discharge_is_no_part_of_it():
+    """Emergency visits, admissions, the priority and a death that are written down a day too late."""
+    asked = [*person(), *stay(), happened(HAEMOGLOBIN, -1, 13, "g/dL"), happened(SODIUM, -1, 140, "mmol/L")]
+    late = [
+        *visit(day(-3.2), day(-3.1), "EMER", encounter_id=1),
+        *visit(day(-40), day(-39), "EMER", encounter_id=2),
+        *(one for place in range(3, 6) for one in visit(day(-60 - place), day(-59 - place), "IMP", encounter_id=place)),
+        happened("ENCOUNTER_PRIORITY//ACTPRIORITY//EM", -3) | {"encounter_id": 7},
+        happened("DISCHARGE//NUBC//20", 0) | {"encounter_id": 7},
+        happened("CPT//99999", -1),
+    ]
+    names = ["lace", "hospital", "hospital_2013", "news2"]
+    without = clinical_scores(events_table(*asked), times(NOON), names)
+    with_late = clinical_scores(
+        events_table(*asked, *(one | {"known_time": day(1)} for one in late)), times(NOON), names
+    )
+    assert_frame_equal(without, with_late, check_exact=True)
+    in_time = clinical_scores(events_table(*asked, *late), times(NOON), names)
+    assert not in_time.equals(without)
+
+
 def test_a_stated_priority_goes_before_the_emergency_visit():
     planned = happened("ENCOUNTER_PRIORITY//ACTPRIORITY//EL", -3) | {"encounter_id": 7}
     emergency = visit(day(-3.3), day(-3.2), "EMER", encounter_id=1)
@@ -392,7 +413,7 @@ def test_an_unknown_score_is_refused():
 
 def test_the_feature_table_has_the_scores_and_leads_to_their_records():
     events = events_table(*RICH)
-    plan = plan_columns(events, times(NOON), StudySettings())
+    plan = plan_columns([events], times(NOON), StudySettings())
     features = build_features(events, times(NOON), plan).row(0, named=True)
     values = dict(clinical_scores(events, times(NOON)).select("score", "value").drop_nulls().iter_rows())
     assert {name: features[f"score_{name}"] for name in values} == pytest.approx(values, rel=1e-6)
@@ -405,7 +426,7 @@ def test_the_feature_table_has_the_scores_and_leads_to_their_records():
 def test_a_feature_column_of_a_score_is_blind_to_the_future(name):
     """The check of the feature table: canaries of every code that a score reads change nothing."""
     events = events_table(*(MIDLIFE if name in IN_MIDLIFE else RICH))
-    plan = plan_columns(events, times(NOON), StudySettings()).filter(feature=f"score_{name}")
+    plan = plan_columns([events], times(NOON), StudySettings()).filter(feature=f"score_{name}")
     built = build_features(events, times(NOON), plan)
     assert count_rows_that_see_the_future(events, built.lazy(), plan, rows=5, seed=1) == 0
 

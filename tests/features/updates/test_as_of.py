@@ -110,7 +110,7 @@ def test_a_past_day_is_given_back_as_it_was_seen(seed, steps):
             looks.append(look(home, last_day - timedelta(days=source.draw.randrange(1, 15)), last_day))
         everything = events_of(home)
         now = looks[-2]
-        definitions = plan_columns(everything, now.moments, SETTINGS)
+        definitions = plan_columns([everything], now.moments, SETTINGS)
         for then in looks:
             again = look(home, then.day, now.last_day)
             # Who was erased since, be it for a while, is not given back.
