@@ -34,7 +34,7 @@ _VISIT_END = f"^{KNOWN}ENCOUNTER//.*//end$"
 _OLDEST_YEARS = 150
 _SOME, _NONE, _COUNTED = "(1, None)", "(None, 0)", "(0, None)"
 
-Window = dict[str, str | bool | None | dict[str, str]]
+Window = dict[str, str | bool | dict[str, str] | None]
 AcesTask = dict[str, object]
 
 
