@@ -21,7 +21,7 @@ from features.stored_rows import (
     write_stored,
     write_stored_events,
 )
-from features.superseded import keep_superseded, newly_superseded, read_superseded, write_superseded
+from features.superseded import keep_superseded, past_with, read_superseded, write_superseded
 from features.timelines import DELETED, Surroundings, build_timelines
 from features.touched import Change, subjects_by_age, subjects_by_meaning, subjects_by_record, subjects_by_rows
 from features.versions import ROW, split_by_deletion, tied_subjects
@@ -48,7 +48,7 @@ class Written(NamedTuple):
 
 
 def write_bucket(bucket: int, key: Key, rooms: Rooms, around: Surroundings, change: Change) -> Written:
-    """Bring a bucket up to date in `rooms.new`: its files of the dataset, its rows, its superseded events."""
+    """Bring a bucket up to date in `rooms.new`: its files of the dataset, its rows, its past."""
     before, account_before = read_stored(key, rooms, bucket)
     landed = read_landed(key, rooms, bucket)
     records, erased = _rows_to_keep(before, landed, account_before["erased"], around)
@@ -100,12 +100,9 @@ def write_bucket(bucket: int, key: Key, rooms: Rooms, around: Surroundings, chan
         write_stored_events(key, rooms, bucket, events)
     written = _tell(bucket, account, records, rebuilt=touched.len())
     if rooms.is_update:
-        stood = _of(changed, *dataset_before.values())
-        ended = newly_superseded(pl.concat(stood), built, before, around, change.first_new)
-        earlier = read_superseded(rooms, key, bucket)
-        write_superseded(
-            rooms, key, bucket, pl.concat([earlier, ended]).join(written.subjects, on="subject_id", how="semi")
-        )
+        stood = pl.concat(_of(changed, *dataset_before.values()))
+        past = past_with(read_superseded(rooms, key, bucket), stood, built, before, around, change, changed)
+        write_superseded(rooms, key, bucket, past.join(written.subjects, on="subject_id", how="semi"))
     return written
 
 

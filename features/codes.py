@@ -48,6 +48,12 @@ def load_code_groups() -> list[CodeGroup]:
     return list(_code_groups())
 
 
+def patterns_of_groups(*names: str) -> tuple[str, ...]:
+    """The patterns of these groups together. Raises KeyError when a group does not exist."""
+    groups = {group.name: group for group in _code_groups()}
+    return tuple(pattern for name in names for pattern in groups[name].patterns)
+
+
 def groups_of_codes(codes: pl.DataFrame) -> pl.DataFrame:
     """The code groups that each code belongs to.
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import polars as pl
 
 from features.codes import groups_of_codes, load_code_groups
+from features.scores.columns import score_definitions
 from features.settings import StudySettings
 from features.tables import FeatureDefinitions, checked
 
@@ -63,6 +64,7 @@ def plan_columns(
         *_group_counts(met, subjects, lookback_days),
         *_values(met, subjects, lookback_days, wordings),
         *_code_counts(met, subjects, lookback_days, wordings),
+        *score_definitions(events.select("code").unique().collect()),
     ]
     table = pl.DataFrame(
         definitions, schema={name: column.dtype for name, column in FeatureDefinitions.columns().items()}

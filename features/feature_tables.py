@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from features.codes import match_patterns
 from features.feature_plan import plan_columns
 from features.meds_codes import BIRTH
+from features.scores.columns import KIND as SCORE
+from features.scores.columns import records_behind_scores, score_cells
 from features.settings import StudySettings
 from features.tables import FeatureKeys, checked
 from features.windows import DAYS_PER_YEAR, KEYS, count_records, known_events, summarise_values, with_stay_days
@@ -75,6 +77,8 @@ def records_behind(
     """
     asked = rows.select(*KEYS, "feature").with_row_index("row")
     wanted = definitions.join(asked.select("feature").unique(), on="feature")
+    of_scores = asked.filter(pl.col("feature").is_in(wanted.filter(kind=SCORE)["feature"].implode()))
+    wanted = wanted.filter(pl.col("kind") != SCORE)
     codes = match_patterns(
         events.select("code").unique().collect(),
         wanted.select("feature", pattern="codes").explode("pattern").drop_nulls(),
@@ -100,10 +104,13 @@ def records_behind(
         .group_by("row", "record_id")
         .agg(pl.col("time").max(), pl.col("known_time").max())
         .sort("row", "time", "known_time", "record_id", descending=[False, True, True, False])
-        .group_by("row", maintain_order=True)
-        .agg(record_ids=pl.col("record_id").head(at_most))
+        .select("row", "record_id")
         .collect()
     )
+    if of_scores.height:
+        behind = records_behind_scores(events, of_scores).sort("row", "age_days", "record_id")
+        found = pl.concat([found, behind.select("row", "record_id").unique(maintain_order=True)])
+    found = found.group_by("row", maintain_order=True).agg(record_ids=pl.col("record_id").head(at_most))
     return (
         asked.join(found, on="row", how="left", maintain_order="left")
         .with_columns(pl.col("record_ids").fill_null(pl.lit([], pl.List(pl.Int64))))
@@ -126,6 +133,7 @@ def _features_of_rows(
         _record_cells(of_subjects, rows, definitions.filter(counted), present),
         _value_cells(of_subjects, rows, definitions.filter(kind="value"), present),
         _value_cells(with_stay_days(of_subjects), rows, definitions.filter(stays), present),
+        score_cells(of_subjects, rows, definitions, present),
     ):
         table[cells["row"].to_numpy() - first_row, cells["column"].to_numpy()] = cells["cell"].to_numpy()
     columns = {name: table[:, index] for index, name in enumerate(definitions["feature"])}

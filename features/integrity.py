@@ -14,7 +14,8 @@ from features.meds_codes import DEATH
 from features.tables import Events
 
 _KEYS = ["subject_id", "prediction_time"]
-_AN_INSTANT = timedelta(microseconds=1)
+# How long after the prediction time a canary becomes known.
+CANARIES_AFTER = (timedelta(microseconds=1), timedelta(minutes=1), timedelta(days=1), timedelta(days=30))
 
 
 @dataclass(frozen=True)
@@ -114,47 +115,59 @@ def count_rows_that_see_the_future(
     """Feature rows, of a sample of `rows`, that are not bit for bit what the past alone gives.
 
     Each sampled row is built again for a stand-in patient who has only the events with known_time up to the
-    prediction time, plus canaries: every code that any feature reads, known an instant later, some of them
-    having happened before. A feature that looks ahead, or looks at `time` instead of `known_time`, differs.
+    prediction time, plus canaries of every code that any feature reads, those of clinical scores too
+    (past_with_canaries). A feature that looks ahead, or looks at `time` instead of `known_time`, differs.
     Reads:  events as in features.tables.Events; features (keys and the columns of `definitions`).
     """
     keys = features.select(_KEYS).sort(_KEYS).collect(engine="streaming")
     if keys.is_empty():
         return 0
     drawn = keys.sample(min(rows, keys.height), seed=seed)
-    sampled = features.join(drawn.lazy(), on=_KEYS).sort(_KEYS).collect(engine="streaming").with_row_index("stand_in")
-    moments = sampled.select(pl.col("stand_in").cast(pl.Int64), *_KEYS)
-    past = (
-        events.join(moments.lazy(), on="subject_id")
-        .filter(pl.col("known_time").is_null() | (pl.col("known_time") <= pl.col("prediction_time")))
-        .with_columns(subject_id=pl.col("stand_in"))
-        .select(Events.column_names())
-        .collect(engine="streaming")
-    )
-    timeline = pl.concat([past, _canaries(moments, definitions)]).sort("subject_id", "time", maintain_order=True)
-    stand_ins = moments.select("prediction_time", subject_id="stand_in").select(_KEYS)
+    sampled = features.join(drawn.lazy(), on=_KEYS).sort(_KEYS).collect(engine="streaming")
+    codes = definitions.select(code=pl.col("codes").explode()).drop_nulls().unique(maintain_order=True)
+    stand_ins, timeline = past_with_canaries(events, sampled, codes)
     names = definitions["feature"].to_list()
     again = build_features(timeline.lazy(), stand_ins, definitions).sort("subject_id").select(names)
     return sum(was != now for was, now in zip(sampled.select(names).rows(), again.rows(), strict=True))
 
 
-def _canaries(moments: pl.DataFrame, definitions: pl.DataFrame) -> pl.DataFrame:
-    """Two events for each stand-in and each code: one happened before, one after; both known too late."""
-    codes = definitions.select(code=pl.col("codes").explode()).drop_nulls().unique(maintain_order=True)
-    too_late = pl.col("prediction_time") + _AN_INSTANT
-    planted = moments.join(codes, how="cross").with_columns(
-        subject_id=pl.col("stand_in"),
-        known_time=too_late,
-        numeric_value=pl.lit(98_765.0, pl.Float32),
-        record_id=pl.lit(-1, pl.Int64),
-        unit=pl.lit(None, pl.String),
-        text_value=pl.lit(None, pl.String),
-        encounter_id=pl.lit(-1, pl.Int64),
-        site_id=pl.lit(None, pl.Int64),
+def past_with_canaries(
+    events: pl.LazyFrame, moments: pl.DataFrame, codes: pl.DataFrame
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """A stand-in patient for each moment, who has what was known then and, as a trap, what became known later.
+
+    Reads:    `events`: Events. `moments`: subject_id, prediction_time. `codes`: code, and text_value for coded answers.
+    Returns:  the moments of the stand-ins in the same order, numbered from 0, and their Events. Each code is planted
+              twice at each distance of CANARIES_AFTER: as something of the day before that becomes known so late, and
+              as something that also happens so late.
+    """
+    numbered = moments.select(_KEYS).with_columns(stand_in=pl.int_range(pl.len()))
+    past = (
+        events.join(numbered.lazy(), on="subject_id")
+        .filter(pl.col("known_time").is_null() | (pl.col("known_time") <= pl.col("prediction_time")))
+        .with_columns(subject_id=pl.col("stand_in"))
+        .select(Events.column_names())
+        .collect(engine="streaming")
     )
-    happened_before = planted.with_columns(time=pl.col("prediction_time") - timedelta(days=1))
-    happened_after = planted.with_columns(time=too_late)
-    return pl.concat([happened_before, happened_after]).select(Events.column_names())
+    distances = pl.DataFrame({"after": CANARIES_AFTER}, schema={"after": pl.Duration("us")})
+    planted = (
+        numbered.join(codes, how="cross")
+        .join(distances, how="cross")
+        .with_columns(
+            subject_id=pl.col("stand_in"),
+            known_time=pl.col("prediction_time") + pl.col("after"),
+            numeric_value=pl.lit(98_765.0, pl.Float32),
+            unit=pl.lit(None, pl.String),
+            text_value=pl.col("text_value") if "text_value" in codes.columns else pl.lit(None, pl.String),
+            encounter_id=pl.lit(-1, pl.Int64),
+            site_id=pl.lit(None, pl.Int64),
+            record_id=pl.lit(-1, pl.Int64),
+        )
+    )
+    day_before, later = pl.col("prediction_time") - timedelta(days=1), pl.col("known_time")
+    canaries = [planted.with_columns(time=time).select(Events.column_names()) for time in (day_before, later)]
+    timeline = pl.concat([past, *canaries]).sort("subject_id", "time", maintain_order=True)
+    return numbered.select("prediction_time", subject_id="stand_in").select(_KEYS), timeline
 
 
 def _one_number(frame: pl.LazyFrame) -> int:

@@ -48,12 +48,7 @@ def observation_periods(
     """
     starts = settings.observation.starts
     is_window = starts == "window" or (starts == "auto" and is_windowed)
-    true_events = (
-        events.select("subject_id", "time", "known_time", "code")
-        .filter(pl.col("time").is_not_null())
-        .join(shifts.lazy().select("subject_id", shift=pl.duration(microseconds=pl.col("shift_us"))), on="subject_id")
-        .with_columns(pl.col("time", "known_time") - pl.col("shift"))
-    )
+    true_events = _true_events(events, shifts)
     data_end = settings.observation.data_end or _data_end(true_events, covers_until)
     people = _people(true_events, shifts)
     opening = _opening(people) if is_window else None
@@ -74,6 +69,43 @@ def observation_periods(
         .sort("subject_id")
     )
     return checked(periods, ObservationPeriods), data_end
+
+
+def dense_records(
+    events: pl.LazyFrame, shifts: pl.DataFrame, settings: StudySettings, covers_until: date | None = None
+) -> pl.DataFrame:
+    """Each person's own dense record as if it were the observation period, wherever in the calendar it lies.
+
+    It is what a study takes that does not ask how its source keeps records, and where a windowed source tells by the
+    start of a record who died. Made to show what the audit of the records' shape finds without the common window;
+    never for training. Reads and returns what observation_periods does; no row without a dense event.
+    """
+    true_events = _true_events(events, shifts)
+    covered_until = datetime.combine(settings.observation.data_end or _data_end(true_events, covers_until), time.max)
+    records = (
+        _people(true_events, shifts)
+        .with_columns(
+            start="first_dense",
+            end=pl.min_horizontal("death", "moved", pl.lit(covered_until)),
+            covered_until=pl.lit(covered_until),
+        )
+        .filter(pl.col("start") < pl.col("end"))
+        .with_columns(calendar_year_start=pl.col("start").dt.year())
+        .with_columns(pl.col("start", "end", "covered_until") + pl.col("shift"))
+        .select(ObservationPeriods.column_names())
+        .sort("subject_id")
+    )
+    return checked(records, ObservationPeriods)
+
+
+def _true_events(events: pl.LazyFrame, shifts: pl.DataFrame) -> pl.LazyFrame:
+    """Subject, code and both times of everything dated, each person's shift taken back; the shift beside them."""
+    return (
+        events.select("subject_id", "time", "known_time", "code")
+        .filter(pl.col("time").is_not_null())
+        .join(shifts.lazy().select("subject_id", shift=pl.duration(microseconds=pl.col("shift_us"))), on="subject_id")
+        .with_columns(pl.col("time", "known_time") - pl.col("shift"))
+    )
 
 
 def _people(true_events: pl.LazyFrame, shifts: pl.DataFrame) -> pl.DataFrame:

@@ -1,6 +1,6 @@
 """What a source as a whole means for each bucket of patients, and what of that is otherwise than before."""
 
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 
 import polars as pl
 
@@ -24,8 +24,6 @@ def surroundings_of(standing: Standing, key: Key, settings: StudySettings) -> Su
     Raises SequelaError when two patients share a pseudonym.
     """
     data_end = settings.observation.data_end or last_covered_day(visit_days(standing))
-    ends = standing.exports["covers_until"].drop_nulls()
-    midnight = datetime.combine(data_end + timedelta(days=1), time(), UTC)
     return Surroundings(
         patients=_patients(standing, key, settings),
         sites=sites(standing),
@@ -34,11 +32,18 @@ def surroundings_of(standing: Standing, key: Key, settings: StudySettings) -> Su
         deletions=deletions(standing),
         contested=pl.DataFrame(schema=CONTESTED),
         exports=standing.exports,
-        known_to=max(ends) if ends.len() else int(midnight.timestamp()) * MICROSECONDS,
+        known_to=_known_to(standing, data_end),
         data_end=data_end,
         longest_visit_days=settings.records.longest_visit_days,
         longest_stay_days=settings.records.longest_stay_days,
     )
+
+
+def _known_to(standing: Standing, data_end: date) -> int:
+    """The last true moment (microseconds) that the source knows of: as its exports say, else the end of `data_end`."""
+    ends = standing.exports["covers_until"].drop_nulls()
+    midnight = datetime.combine(data_end + timedelta(days=1), time(), UTC)
+    return max(ends) if ends.len() else int(midnight.timestamp()) * MICROSECONDS
 
 
 def change_since(ledger: Ledger, standing: Standing, around: Surroundings, generation: int, choices: str) -> Change:
@@ -50,6 +55,7 @@ def change_since(ledger: Ledger, standing: Standing, around: Surroundings, gener
     )
     return Change(
         first_new=number_of(generation, 0, 0),
+        known_to_before=_known_to(before, ledger.data_end),
         deletions=_differing(deleted, around.deletions)["record_id"].unique(),
         all_deletions=pl.concat([deleted, around.deletions])["record_id"].unique(),
         contested=_differing(ledger.contested, around.contested)["record_id"].unique(),

@@ -12,6 +12,7 @@ from features.errors import TableError
 
 SPLITS = ("train", "tuning", "held_out")
 STATES = ("event", "none", "censored", "died_first")
+INPUT_STATUSES = ("found", "assumed_absent", "assumed_normal", "missing", "out_of_range")
 
 
 def _one_of(values: list[str]) -> Callable[[pl.Expr], pl.Expr]:
@@ -38,14 +39,20 @@ class Events(dy.Schema):
 
 
 class Superseded(Events):
-    """Events that held once: their record was replaced, withdrawn, or is read otherwise since another came.
+    """What Events does not say of the past: events that held once, and events that came later than they say.
 
-    What was known on a past day is what of Events and of these has known_time <= day < known_until.
+    What was seen on a past day: features.as_of.
     """
 
+    known_from = dy.Datetime(
+        time_unit="us",
+        nullable=True,
+        description="From when it was seen, as far as can be told; null when from known_time on.",
+    )
     known_until = dy.Datetime(
         time_unit="us",
-        description="When what replaced it stood in the record, as far as can be told; never before known_time.",
+        nullable=True,
+        description="When it ceased to hold; never before known_time. Null for an event that still holds.",
     )
 
 
@@ -147,11 +154,50 @@ class Labels(dy.Schema):
     time_to_event_days = dy.Float32(description="Days to the outcome, death, end of follow-up or horizon.")
 
 
+class CohortCounts(dy.Schema):
+    """Who is asked for each task, and what followed: one row per step, outcome, site or calendar year."""
+
+    task = dy.String(description="Name of the task.")
+    horizon_days = dy.Int32(nullable=True, description="Horizon, days; null for the steps, which all horizons share.")
+    part = dy.String(
+        check=_one_of(["step", "state", "site", "calendar_year", "refused"]),
+        description="step: what is left after a rule of who is asked; state: what followed; site, calendar_year: where "
+        "and when the question was asked; refused: these records cannot answer the task.",
+    )
+    place = dy.Int32(description="Order within the part.")
+    name = dy.String(description="The rule, the state, the site's pseudonym, the true calendar year, or the reason.")
+    prediction_times = dy.Int64(description="Prediction times.")
+    subjects = dy.Int64(description="Patients behind them.")
+    events = dy.Int64(nullable=True, description="Prediction times with the outcome; null for steps.")
+    subjects_with_event = dy.Int64(nullable=True, description="Patients with the outcome; null for steps.")
+    followed_years = dy.Float64(
+        nullable=True, description="Years of follow-up together, to the outcome, death, censoring or horizon."
+    )
+    median_followed_days = dy.Float64(nullable=True, description="Median follow-up of a prediction time, days.")
+
+
 class FeatureKeys(dy.Schema):
     """The keys of the feature table; its other columns are Float32 and listed in `feature_definitions`."""
 
     subject_id = dy.Int64(primary_key=True, description="Keyed pseudonym of the patient.")
     prediction_time = dy.Datetime(time_unit="us", primary_key=True, description="The moment of the forecast.")
+
+
+class FeaturesLong(FeatureKeys):
+    """The feature table turned: one row per subject, prediction time and feature; none where there is no value."""
+
+    feature = dy.String(primary_key=True, description="Column name in the feature table.")
+    value = dy.Float32(description="Its value.")
+
+
+class FeaturesAsOfKeys(dy.Schema):
+    """The keys of a real day's feature table, whose other columns are those of `features`. Sealed.
+
+    Carries no moved time, but days since what `events` dates: beside those it tells the shift.
+    """
+
+    as_of = dy.Date(primary_key=True, description="The real day; what was seen by its end was used.")
+    subject_id = dy.Int64(primary_key=True, description="Keyed pseudonym of the patient.")
 
 
 class FeatureDefinitions(dy.Schema):
@@ -160,13 +206,39 @@ class FeatureDefinitions(dy.Schema):
     feature = dy.String(primary_key=True, description="Column name in the feature table.")
     description = dy.String(description="What it says, in words.")
     unit = dy.String(nullable=True, description="Unit of the column; null for counts and flags.")
-    kind = dy.String(description="demographic, state, count, utilisation or value.")
+    kind = dy.String(description="demographic, state, count, utilisation, value or clinical_score.")
     statistic = dy.String(description="How it is computed: count, is_present, last, mean, slope, days_since, …")
     codes = dy.List(
         dy.String(),
         description="The event codes it reads; one ending in * stands for all that begin so; empty for demographics.",
     )
     window_days = dy.Int32(nullable=True, description="Look-back window; null for states and demographics.")
+
+
+class ClinicalScores(dy.Schema):
+    """Published clinical scores at each prediction time for which they are meant, with what they were computed from."""
+
+    subject_id = dy.Int64(primary_key=True, description="Keyed pseudonym of the patient.")
+    prediction_time = dy.Datetime(time_unit="us", primary_key=True, description="The moment of the forecast.")
+    score = dy.String(primary_key=True, description="Name of the score, as in docs/clinical_scores.md.")
+    value = dy.Float64(nullable=True, description="The score, in its own unit or points; null for a reason.")
+    risk = dy.Float64(nullable=True, min=0, max=1, description="Published probability; null where the score has none.")
+    reason = dy.String(nullable=True, description="Why `value` is null: the inputs that are missing or out of range.")
+    inputs = dy.List(
+        dy.Struct(
+            {
+                "input": dy.String(),
+                "value": dy.Float64(nullable=True),
+                "unit": dy.String(nullable=True),
+                "points": dy.Float64(nullable=True),
+                "age_days": dy.Float64(nullable=True),
+                "record_id": dy.Int64(nullable=True),
+                "status": dy.String(check=_one_of(list(INPUT_STATUSES))),
+            }
+        ),
+        description="Each input: its value in its unit, points, age and record; found, assumed_absent, "
+        "assumed_normal, missing or out_of_range.",
+    )
 
 
 class Predictions(dy.Schema):
@@ -215,6 +287,25 @@ class Evaluations(dy.Schema):
     specificity_low = dy.Float64(description="Lower end of its interval.")
     specificity_high = dy.Float64(description="Upper end of its interval.")
     positive_predictive_value = dy.Float64(nullable=True, description="Share of the flagged with the outcome.")
+
+
+class Audits(dy.Schema):
+    """Whether the way records were kept gives an outcome away; all labelled rows, cross-fitted by patient."""
+
+    task = dy.String(primary_key=True, description="Name of the task.")
+    horizon_days = dy.Int32(primary_key=True, description="Horizon, days.")
+    rows = dy.Int64(description="Prediction times with known outcome.")
+    subjects = dy.Int64(description="Patients.")
+    events = dy.Int64(description="Prediction times with the outcome.")
+    auroc = dy.Float64(description="AUROC of age, sex and the shape of the record.")
+    age_sex_auroc = dy.Float64(description="AUROC of age and sex on the same rows.")
+    difference = dy.Float64(description="How much the shape adds to AUROC.")
+    difference_low = dy.Float64(description="Lower end of its 95 % interval, by bootstrap of patients.")
+    difference_high = dy.Float64(description="Upper end of its interval.")
+    verdict = dy.String(
+        check=_one_of(["silent", "gives away"]), description="gives away when the interval lies above 0."
+    )
+    most_used = dy.String(description="The measure of shape that helped most in fitting (features/record_shape.py).")
 
 
 class SkippedTasks(dy.Schema):

@@ -21,13 +21,15 @@ class Change(NamedTuple):
 
     deletions, contested: the record_ids of which they changed. all_deletions: those of before and of now.
     sites: the aliases that mean another site. medications: the placeholders that mean another medicine. patients: who
-    came or went. first_new: stretches from this number on are new. is_reordered: what there was does not lie in the
+    came or went. first_new: stretches from this number on are new. known_to_before: the last true moment
+    (microseconds) that the source knew of then. is_reordered: what there was does not lie in the
     same order, or exports. births_before: the true moment before which births are, or were, moved up, when it changed;
     moves_from: that from which moves are not, or were not, believed.
     is_restudied: the study's own choices changed, and so may everybody's timeline.
     """
 
     first_new: int = 0
+    known_to_before: int = 0
     deletions: pl.Series = _NO_IDS
     all_deletions: pl.Series = _NO_IDS
     contested: pl.Series = _NO_IDS

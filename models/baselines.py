@@ -1,10 +1,11 @@
-"""What do simple models say? Age and sex, logistic regression on the feature table, and LightGBM.
+"""What do simple models say? Age and sex, clinical scores, logistic regression on the feature table, and LightGBM.
 
 All answer with log-odds for one question. Everything that is fitted, medians and scales too, is fitted on train
 patients; tuning patients choose the strength of the penalty and the number of trees.
 """
 
 import warnings
+from collections.abc import Sequence
 
 import lightgbm
 import numpy as np
@@ -13,6 +14,8 @@ from pydantic import BaseModel
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
+
+from models.calibration import logit
 
 Matrix = NDArray[np.floating]
 
@@ -43,8 +46,9 @@ TREES_WITHOUT_GAIN = 40
 class LinearModel(BaseModel, frozen=True, extra="forbid"):
     """A logistic regression as numbers. Its log-odds are intercept + coefficients · design(features).
 
-    The design holds, for each feature: its value (median where missing, then standardised, then cut at ±5); for
-    `squared` features the standardised square; and for `missing_flags` 1 where the value is missing.
+    The design holds, for each feature: its value (median where missing, then standardised, then cut at ±5; those in
+    `logits` are probabilities and count by their log-odds); for `squared` features the standardised square; and for
+    `missing_flags` 1 where the value is missing.
     """
 
     features: list[str]
@@ -55,6 +59,7 @@ class LinearModel(BaseModel, frozen=True, extra="forbid"):
     missing_flags: list[str]
     coefficients: list[float]
     intercept: float
+    logits: list[str] = []
 
 
 def fit_age_sex(
@@ -67,6 +72,31 @@ def fit_age_sex(
     part = _columns(train, columns, demographic)
     squared = [name for place, name in enumerate(demographic) if len(np.unique(part[:, place])) > 3]
     prepared = _prepare(part, demographic, squared=squared, with_missing_flags=False)
+    return _fitted(prepared, part, train_events, (1.0,))[0]
+
+
+def fit_comparator(
+    train: Matrix, train_events: NDArray[np.bool_], columns: list[str], wanted: Sequence[str]
+) -> LinearModel | None:
+    """Logistic regression on a few columns, such as a clinical score, with a flag for rows where one is missing.
+
+    Hardly penalised, so that a published score is judged by its ranking and is calibrated like the other models. A
+    column that lies between 0 and 1 everywhere is a probability, and counts by its log-odds. None when no column
+    of `wanted` is there with two different values. Shapes: train (N, F), train_events (N,).
+    """
+    there = [name for name in wanted if name in columns]
+    part = _columns(train, columns, there)
+    known = [column[~np.isnan(column)] for column in part.T]
+    varied = [name for name, values in zip(there, known, strict=True) if len(values) and np.ptp(values) > 0]
+    if not varied:
+        return None
+    logits = [
+        name
+        for name, values in zip(there, known, strict=True)
+        if name in varied and values.min() > 0 and values.max() < 1
+    ]
+    part = _columns(part, there, varied)
+    prepared = _prepare(part, varied, squared=[], with_missing_flags=True, logits=logits)
     return _fitted(prepared, part, train_events, (1.0,))[0]
 
 
@@ -150,9 +180,11 @@ def row_log_loss(log_odds: NDArray[np.float64], events: NDArray[np.bool_]) -> ND
     return np.asarray(np.logaddexp(0, log_odds) - events * log_odds)
 
 
-def _prepare(features: Matrix, names: list[str], squared: list[str], with_missing_flags: bool) -> LinearModel:
+def _prepare(
+    features: Matrix, names: list[str], squared: list[str], with_missing_flags: bool, logits: Sequence[str] = ()
+) -> LinearModel:
     """The design of a linear model, fitted on train rows; its coefficients are still nought."""
-    values = features.astype(np.float64)
+    values = _on_scale(features, names, logits)
     missing = np.isnan(values)
     present = ~missing.all(axis=0)
     medians = np.zeros(len(names))
@@ -170,12 +202,21 @@ def _prepare(features: Matrix, names: list[str], squared: list[str], with_missin
         missing_flags=flags,
         coefficients=[0.0] * (len(names) + len(squared) + len(flags)),
         intercept=0.0,
+        logits=list(logits),
     )
+
+
+def _on_scale(features: Matrix, names: list[str], logits: Sequence[str]) -> Matrix:
+    """The features as numbers to be added up: probabilities as log-odds, the others as they are."""
+    values = features.astype(np.float64)
+    for place in (names.index(name) for name in logits):
+        values[:, place] = logit(values[:, place])
+    return values
 
 
 def _design_parts(model: LinearModel, features: Matrix) -> tuple[Matrix, Matrix, Matrix]:
     missing = np.isnan(features)
-    filled = np.where(missing, model.medians, features.astype(np.float64))
+    filled = np.where(missing, model.medians, _on_scale(features, model.features, model.logits))
     scaled = ((filled - model.centres) / model.scales).clip(-FARTHEST_SCALED, FARTHEST_SCALED)
     squared = [model.features.index(name) for name in model.squared]
     flagged = [model.features.index(name) for name in model.missing_flags]

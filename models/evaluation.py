@@ -20,9 +20,8 @@ from models.discrimination import (
     resampled_shares,
     youden_threshold,
 )
+from models.ladder import ladder_of
 from models.questions import KEYS, Question
-
-LADDER = ("age_sex", "logistic_regression", "lightgbm", "timeline_transformer")
 
 
 def bootstrap_seed(settings: StudySettings, question: Question, purpose: str) -> list[int]:
@@ -37,11 +36,12 @@ def choose_released(tuning: pl.DataFrame, settings: StudySettings) -> str | None
     if its gain in log-likelihood over the base rate, one risk for everybody, has a 95 % interval (bootstrap of
     patients) above 0; else None. The models' level is set on tuning patients, so that of the base rate is too:
     against the train patients' base rate a model that knows nothing could win by its level alone. The same patients
-    also set each model's slope and choose the best of four, which still favours the models a little. Held-out
+    also set each model's slope and choose the best of them, which still favours the models a little. Held-out
     patients have no say.
     """
     ordered = tuning.sort(*KEYS)
-    by_model = [ordered.filter(pl.col("model") == model) for model in LADDER]
+    ladder = ladder_of(tuning["model"].unique())
+    by_model = [ordered.filter(pl.col("model") == model) for model in ladder]
     events = by_model[0]["is_event"].to_numpy()
     losses = [row_log_loss(logit(of_model["risk"].to_numpy()), events) for of_model in by_model]
     best = int(np.argmin([loss.mean() for loss in losses]))
@@ -50,7 +50,7 @@ def choose_released(tuning: pl.DataFrame, settings: StudySettings) -> str | None
     seed = bootstrap_seed(settings, question, "release resamples")
     resamples = draw_resamples(by_model[0]["subject_id"].to_numpy(), settings.bootstrap_resamples, seed)
     lowest, _ = interval(resamples.sums(gain) / resamples.sums(np.ones(len(gain))))
-    return LADDER[best] if lowest > 0 else None
+    return ladder[best] if lowest > 0 else None
 
 
 def evaluate(
@@ -67,10 +67,11 @@ def evaluate(
     table = []
     for question in sorted({question for question, _ in thresholds}):
         rows = held_out.filter(pl.col("task") == question.task, pl.col("horizon_days") == question.horizon_days)
-        subjects = rows.filter(pl.col("model") == LADDER[0])["subject_id"].to_numpy()
+        ladder = ladder_of(rows["model"].unique())
+        subjects = rows.filter(pl.col("model") == ladder[0])["subject_id"].to_numpy()
         seed = bootstrap_seed(settings, question, "held-out resamples")
         resamples = draw_resamples(subjects, settings.bootstrap_resamples, seed)
-        for model in LADDER:
+        for model in ladder:
             of_model = rows.filter(pl.col("model") == model)
             table.append(
                 {

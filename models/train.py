@@ -1,5 +1,6 @@
 """Fit the whole ladder for every task that the records can answer, judge it, release one model a task."""
 
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -11,25 +12,18 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from features.errors import ModelError
 from features.settings import StudySettings
 from features.tables import Evaluations, Predictions, SkippedTasks, checked, empty
-from models.baselines import (
-    LinearModel,
-    fit_age_sex,
-    fit_lightgbm,
-    fit_logistic_regression,
-    lightgbm_log_odds,
-    linear_log_odds,
-)
+from features.tasks.schema import Comparator
 from models.calibration import Recalibration, fit_recalibration, recalibrated
 from models.discrimination import draw_resamples
-from models.evaluation import LADDER, bootstrap_seed, choose_released, evaluate, tuning_threshold
+from models.evaluation import bootstrap_seed, choose_released, evaluate, tuning_threshold
 from models.hazards import interval_edges
-from models.questions import KEYS, Question, answerable_questions, feature_matrix, question_rows
+from models.questions import KEYS, Question, answerable_questions, question_rows
 from models.risk_transformer import TransformerSettings
 from models.saved_model import ReleasedModel, SavedModel, TransformerShape, save_model, transformer_place
 from models.sequences import ages_years, build_sequences, seen_events
+from models.simple_models import SimpleModels, fit_simple_models
 from models.training import HazardTask, forecast_log_odds, hazard_labels, train_transformer
 from models.vocabulary import chronic_groups, fit_vocabulary
 
@@ -39,7 +33,7 @@ NOTHING_RELEASED = "judged, but no model told more than the base rate on tuning 
 @dataclass(frozen=True)
 class TrainedLadder:
     """What training found: Predictions, Evaluations and SkippedTasks tables, the digest of the saved model, the
-    model released for each question, and why the other judged questions have none."""
+    model released for each question, why the other judged questions have none, and the comparators left out."""
 
     predictions: pl.DataFrame
     evaluations: pl.DataFrame
@@ -47,16 +41,7 @@ class TrainedLadder:
     version: str
     released: dict[Question, str]
     unreleased: dict[Question, str]
-
-
-@dataclass(frozen=True)
-class _Simple:
-    """The models of one question that read the feature table (LightGBM as its own text), and each one's log-odds for
-    the question's tuning and held-out rows."""
-
-    linear: dict[str, LinearModel]
-    trees: str
-    scores: dict[str, NDArray[np.float64]]
+    left_out: dict[Question, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -80,11 +65,14 @@ def train_ladder(
     folder: Path,
     *,
     task_names: tuple[str, ...] = (),
+    comparators: Mapping[str, Sequence[Comparator]] | None = None,
     transformer: TransformerSettings | None = None,
 ) -> TrainedLadder:
     """Train age and sex, logistic regression, LightGBM and the timeline transformer; save them under `folder`.
 
     Reads Events, Labels, the feature table (FeatureKeys and the columns of `definitions`) and FeatureDefinitions.
+    `comparators` are further rungs by task, such as clinical scores; one whose columns are missing, or the same for
+    all train patients, is left out.
     Censored rows are left out of fitting and judging, except that the transformer learns from their follow-up;
     who died first had no outcome. For each task the model with the best tuning log-likelihood after recalibration
     is released, so a simple model wins wherever it is better; none is where the best does not beat the base rate
@@ -97,12 +85,14 @@ def train_ladder(
     blank = SavedModel(settings, definitions, {}, {}, None, None, None, "")
     if not answerable:
         version = save_model(blank, folder)
-        return TrainedLadder(empty(Predictions), empty(Evaluations), skipped, version, {}, {})
+        return TrainedLadder(empty(Predictions), empty(Evaluations), skipped, version, {}, {}, {})
     chosen = pl.DataFrame(answerable, schema=labels.select("task", "horizon_days").schema, orient="row")
     asked = labels.join(chosen, on=["task", "horizon_days"], how="semi")
     # With one thread for each numeric library sums always have one order, and no thread waits for a busy core.
     with threadpool_limits(limits=1):
-        simple, timelines = _fit(events, asked, answerable, features, blank, transformer or TransformerSettings())
+        simple, timelines = _fit(
+            events, asked, answerable, features, blank, comparators or {}, transformer or TransformerSettings()
+        )
         return _judge(asked, simple, timelines, skipped, labels, folder)
 
 
@@ -112,14 +102,20 @@ def _fit(
     questions: list[Question],
     features: pl.DataFrame,
     blank: SavedModel,
+    comparators: Mapping[str, Sequence[Comparator]],
     shape: TransformerSettings,
-) -> tuple[dict[Question, _Simple], _Timelines]:
+) -> tuple[dict[Question, SimpleModels], _Timelines]:
     """Fit everything; the simple models on a second core, while this one trains the transformer."""
     beside = ThreadPoolExecutor(max_workers=1)
     try:
         fitted = {
             question: beside.submit(
-                _fit_simple, question_rows(labels, question), features, blank.definitions, blank.settings
+                fit_simple_models,
+                question_rows(labels, question),
+                features,
+                blank.definitions,
+                comparators.get(question.task, ()),
+                blank.settings,
             )
             for question in questions
         }
@@ -131,7 +127,7 @@ def _fit(
 
 def _judge(
     labels: pl.DataFrame,
-    simple: dict[Question, _Simple],
+    simple: dict[Question, SimpleModels],
     timelines: _Timelines,
     skipped: pl.DataFrame,
     asked: pl.DataFrame,
@@ -149,7 +145,7 @@ def _judge(
         scores = models.scores | {"timeline_transformer": _scores_of(timelines, question, rows)}
         judged, calibration = _recalibrated(rows, question, scores)
         tuning = judged.filter(pl.col("split") == "tuning")
-        of_question = {model: tuning_threshold(tuning.filter(pl.col("model") == model)) for model in LADDER}
+        of_question = {model: tuning_threshold(tuning.filter(pl.col("model") == model)) for model in scores}
         if released := choose_released(tuning, settings):
             calibration[released] = _with_refits(tuning.filter(pl.col("model") == released), settings)
             questions[question] = ReleasedModel(
@@ -172,6 +168,7 @@ def _judge(
         save_model(replace(timelines.saved, questions=questions, trees=trees), folder),
         chosen_models,
         unreleased,
+        {question: models.left_out for question, models in simple.items() if models.left_out},
     )
 
 
@@ -223,28 +220,6 @@ def _scores_of(timelines: _Timelines, question: Question, rows: pl.DataFrame) ->
     return timelines.scores[question][places.to_numpy()]
 
 
-def _fit_simple(
-    rows: pl.DataFrame, features: pl.DataFrame, definitions: pl.DataFrame, settings: StudySettings
-) -> _Simple:
-    columns = definitions["feature"].to_list()
-    demographic = definitions.filter(pl.col("kind") == "demographic")["feature"].to_list()
-    if not demographic:
-        raise ModelError("The feature table has no demographic column, so age + sex cannot be fitted.")
-    train, tuning, judged = (
-        rows.filter(part)
-        for part in (pl.col("split") == "train", pl.col("split") == "tuning", pl.col("split") != "train")
-    )
-    x_train, x_tuning, x_judged = (feature_matrix(features, part, columns) for part in (train, tuning, judged))
-    y_train, y_tuning = train["is_event"].to_numpy(), tuning["is_event"].to_numpy()
-    linear = {
-        "age_sex": fit_age_sex(x_train, y_train, columns, demographic),
-        "logistic_regression": fit_logistic_regression(x_train, y_train, x_tuning, y_tuning, columns),
-    }
-    trees = fit_lightgbm(x_train, y_train, x_tuning, y_tuning, settings.seed)
-    scores = {name: linear_log_odds(model, x_judged, columns) for name, model in linear.items()}
-    return _Simple(linear, trees, scores | {"lightgbm": lightgbm_log_odds(trees, x_judged)})
-
-
 def _recalibrated(
     judged: pl.DataFrame, question: Question, scores: dict[str, NDArray[np.float64]]
 ) -> tuple[pl.DataFrame, dict[str, Recalibration]]:
@@ -254,7 +229,7 @@ def _recalibrated(
     """
     is_tuning = (judged["split"] == "tuning").to_numpy()
     events = judged["is_event"].to_numpy()
-    calibration = {model: fit_recalibration(scores[model][is_tuning], events[is_tuning]) for model in LADDER}
+    calibration = {model: fit_recalibration(found[is_tuning], events[is_tuning]) for model, found in scores.items()}
     predictions = [
         judged.with_columns(
             task=pl.lit(question.task),
@@ -263,7 +238,7 @@ def _recalibrated(
             score=pl.Series(scores[model]),
             risk=pl.Series(recalibrated(calibration[model], scores[model])),
         )
-        for model in LADDER
+        for model in scores
     ]
     return pl.concat(predictions).select(Predictions.column_names()), calibration
 

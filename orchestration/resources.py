@@ -2,6 +2,7 @@
 
 import json
 import os
+from datetime import date
 from pathlib import Path
 from typing import TypeAlias
 
@@ -9,6 +10,7 @@ import dagster as dg
 import polars as pl
 from pydantic import Field
 
+from features.as_of import seen_on
 from features.home import Home
 from features.ingest import events_of
 from features.privacy.keys import Key, load_key
@@ -76,6 +78,10 @@ class Study(dg.ConfigurableResource):
     def events(self) -> pl.LazyFrame:
         """All events of all patients, lazily."""
         return events_of(self.home)
+
+    def seen_on(self, day: date, last_day: date) -> tuple[pl.LazyFrame, pl.DataFrame]:
+        """The events as they were seen at the end of a real day, and that moment in each patient's own time."""
+        return seen_on(day, last_day, self.home, self.key())
 
     def shifts(self) -> pl.DataFrame:
         """Each patient's move in time, from the vault: subject_id, shift_us. Kept in memory only."""

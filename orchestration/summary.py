@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 from datetime import date, timedelta
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TypeAlias
@@ -13,6 +14,7 @@ import polars as pl
 from features.counted import counted
 from features.home import Home
 from features.privacy.keys import key_file
+from features.tasks.schema import load_tasks
 from orchestration.beside import beside
 from orchestration.source_labels import source_label
 
@@ -27,17 +29,20 @@ def summarise(home: Home, as_of: date, seconds: dict[str, float]) -> dict[str, J
     """The run's summary from the tables that it left in `home`.
 
     A task's `rows` are the prediction times of all patients whose outcome is known (not censored), and `events`
-    those followed by the outcome; the models are judged on the held-out patients among them.
+    those followed by the outcome; the models are judged on the held-out patients among them. In `tasks` and `released`
+    a task with one horizon stands under its name, and one with several as name@days, once for each horizon.
     """
     dataset = _table(home, "dataset").row(0, named=True)
     records: dict[str, Json] = {"in": dataset["records"], "used": 0, "ignored": 0, "quarantined": 0}
     records |= dict(_outcomes(home).iter_rows())
+    labels, evaluations = _table(home, "labels"), _table(home, "evaluations")
+    released = evaluations.filter("is_released").select("task", "horizon_days", "model").iter_rows()
     return {
         "patients": dataset["subjects"],
         "events": dataset["events"],
         "records": records,
-        "tasks": _tasks(_table(home, "labels"), _table(home, "evaluations")),
-        "released": dict(_table(home, "evaluations").filter("is_released").select("task", "model").iter_rows()),
+        "tasks": _tasks(labels, evaluations, _table(home, "audits")),
+        "released": {question_name(task, horizon): model for task, horizon, model in released},
         "skipped": dict(_table(home, "skipped_tasks").select("task", "reason").iter_rows()),
         "seconds": dict(seconds),
         "scores": scores_of(home, as_of),
@@ -71,7 +76,7 @@ def summary_lines(home: Home, as_of: date, smallest_cell: int) -> list[str]:
         f"{counted(dataset['records'], 'record')}: {became}",
         *_left_out_lines(home),
         "",
-        *_task_lines(_table(home, "labels"), evaluations, smallest_cell),
+        *_task_lines(_table(home, "labels"), evaluations, _table(home, "audits"), smallest_cell),
         *_without_scores_lines(skipped, judged=set(evaluations["task"])),
         "",
         f"  scores     {counted(scores, 'risk')} as of {as_of}, the last day of these records",
@@ -98,40 +103,71 @@ def command_name() -> str:
     return str(place.relative_to(Path.cwd()) if place.is_relative_to(Path.cwd()) else place)
 
 
-def _tasks(labels: pl.DataFrame, evaluations: pl.DataFrame) -> dict[str, Json]:
+def question_name(task: str, horizon_days: int) -> str:
+    """The task's name; with @days after it where the task asks for several horizons."""
+    return f"{task}@{horizon_days}" if task in _with_several_horizons() else task
+
+
+@cache
+def _with_several_horizons() -> frozenset[str]:
+    return frozenset(task.name for task in load_tasks() if len(task.horizons_days) > 1)
+
+
+def _tasks(labels: pl.DataFrame, evaluations: pl.DataFrame, audits: pl.DataFrame) -> dict[str, Json]:
     tasks: dict[str, Json] = {}
-    for task in evaluations["task"].unique(maintain_order=True):
-        known = _known(labels, task)
-        rows = evaluations.filter(pl.col("task") == task).iter_rows(named=True)
+    for task, horizon in evaluations.select("task", "horizon_days").unique(maintain_order=True).iter_rows():
+        known = _known(labels, task, horizon)
+        rows = evaluations.filter(task=task, horizon_days=horizon).iter_rows(named=True)
         models: dict[str, Json] = {row["model"]: {name: row[name] for name in _MEASURES} for row in rows}
-        tasks[task] = {"rows": known.height, "events": _with_event(known).height, "models": models}
+        audit = audits.filter(task=task, horizon_days=horizon).select("auroc", "age_sex_auroc", "verdict")
+        tasks[question_name(task, horizon)] = {
+            "rows": known.height,
+            "events": _with_event(known).height,
+            "models": models,
+            "audit": audit.row(0, named=True) if audit.height else None,
+        }
     return tasks
 
 
-def _task_lines(labels: pl.DataFrame, evaluations: pl.DataFrame, smallest_cell: int) -> list[str]:
-    """One line a task, aligned; the released model is marked, and its calibration slope shown."""
+def _task_lines(labels: pl.DataFrame, evaluations: pl.DataFrame, audits: pl.DataFrame, smallest_cell: int) -> list[str]:
+    """One line a task and horizon, aligned; the released model is marked, and its calibration slope shown.
+
+    Of a task's comparators only the best stands here, with its name.
+    """
+    from models.ladder import comparators_of
+
     if evaluations.is_empty():
         return ["No task could be fitted and judged on these records:"]
-    models = evaluations["model"].unique(maintain_order=True).to_list()
-    lines = [["task", "patients", "times", "events", *models, "slope"]]
-    for task in evaluations["task"].unique(maintain_order=True):
-        known = _known(labels, task)
-        rows = evaluations.filter(pl.col("task") == task)
+    compared = comparators_of(evaluations["model"])
+    columns = [model for model in evaluations["model"].unique(maintain_order=True) if model not in compared]
+    heads = [columns[0], *(["best comparator"] * bool(compared)), *columns[1:]]
+    lines = [["task", "patients", "times", "events", *heads, "slope"]]
+    for task, horizon in evaluations.select("task", "horizon_days").unique(maintain_order=True).iter_rows():
+        known = _known(labels, task, horizon)
+        rows = evaluations.filter(task=task, horizon_days=horizon)
+        shown = [_auroc_shown(rows.filter(pl.col("model") == model)) for model in columns]
+        best = rows.filter(pl.col("model").is_in(compared)).sort("auroc", descending=True).head(1)
+        scores = [" ".join([_auroc_shown(best), *best["model"]])] * bool(compared)
         lines.append(
             [
-                task,
+                question_name(task, horizon),
                 f"{known['subject_id'].n_unique():,}",
                 f"{known.height:,}",
                 _events_shown(known, smallest_cell),
-                *(_auroc_shown(rows.filter(pl.col("model") == model)) for model in models),
+                *[shown[0], *scores, *shown[1:]],
                 _slope_shown(rows.filter(pl.col("is_released"))),
             ]
         )
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    given_away = audits.filter(verdict="gives away").select("task", "horizon_days").iter_rows()
     return [
         *("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines),
         "Patients, prediction times and outcomes (events) of all parts; AUROC on held-out patients, 95 % interval.",
         "* gives the scores, as the best on tuning patients; slope is its calibration on held-out ones (1 is right).",
+        *(
+            f"WARNING: the way these records were kept gives {question_name(*asked)} away: FROM audits"
+            for asked in given_away
+        ),
     ]
 
 
@@ -210,8 +246,8 @@ def _shortened(reason: str) -> str:
     return f"{parts or rest.rpartition(' ')[0]}, … (all of it: FROM skipped_tasks)"
 
 
-def _known(labels: pl.DataFrame, task: str) -> pl.DataFrame:
-    return labels.filter((pl.col("task") == task) & (pl.col("state") != "censored"))
+def _known(labels: pl.DataFrame, task: str, horizon_days: int) -> pl.DataFrame:
+    return labels.filter(pl.col("state") != "censored", task=task, horizon_days=horizon_days)
 
 
 def _with_event(labels: pl.DataFrame) -> pl.DataFrame:

@@ -24,30 +24,35 @@ CONTRACTS: dict[str, type[dy.Schema]] = {
     "observation_periods": tables.ObservationPeriods,
     "study_days": tables.StudyDays,
     "labels": tables.Labels,
+    "cohort_counts": tables.CohortCounts,
     "feature_definitions": tables.FeatureDefinitions,
+    "clinical_scores": tables.ClinicalScores,
     "features": tables.FeatureKeys,
+    "features_as_of": tables.FeaturesAsOfKeys,
     "predictions": tables.Predictions,
     "evaluations": tables.Evaluations,
+    "audits": tables.Audits,
     "skipped_tasks": tables.SkippedTasks,
     "risk_scores": tables.RiskScores,
     "true_risks": tables.TrueRisks,
     "oracle": tables.Oracle,
 }
+_FEATURE_TABLES = ("features", "features_as_of")
 
 
 def checked_table(name: str, table: pl.DataFrame) -> pl.DataFrame:
     """`table` if it keeps the contract of the asset `name`. Raises TableError otherwise.
 
-    The feature table's columns beyond its keys are not in the contract: they need only be Float32.
+    A feature table's columns beyond its keys are not in the contract: they need only be Float32.
     """
     contract = CONTRACTS.get(name)
     if contract is None:
         raise TableError(f"The table {name} has no contract. Add one to features/tables.py and name it here.")
-    if name != "features":
+    if name not in _FEATURE_TABLES:
         return tables.checked(table, contract)
     columns = table.drop(contract.column_names(), strict=False)
     if other := sorted(column for column, dtype in columns.schema.items() if dtype != pl.Float32):
-        raise TableError(f"Table features: {len(other)} columns are not Float32, the first of them {other[0]}.")
+        raise TableError(f"Table {name}: {len(other)} columns are not Float32, the first of them {other[0]}.")
     keys = tables.checked(table.drop(columns.columns), contract)
     return pl.concat([keys, columns], how="horizontal")
 

@@ -15,6 +15,7 @@ import duckdb
 import polars as pl
 
 from features import tables
+from features.dataset import STATE
 from features.errors import TableError
 from features.home import Home
 from orchestration.beside import beside
@@ -27,8 +28,11 @@ PUBLISHED: dict[str, type[dy.Schema]] = {
     "labels": tables.Labels,
     "features": tables.FeatureKeys,
     "feature_definitions": tables.FeatureDefinitions,
+    "cohort_counts": tables.CohortCounts,
+    "clinical_scores": tables.ClinicalScores,
     "predictions": tables.Predictions,
     "evaluations": tables.Evaluations,
+    "audits": tables.Audits,
     "skipped_tasks": tables.SkippedTasks,
     "risk_scores": tables.RiskScores,
     "quarantine": tables.Quarantine,
@@ -54,6 +58,7 @@ def publish_warehouse(home: Home) -> int:
     Raises TableError when a table has not been made yet. The last good warehouse stays until the new one is whole.
     """
     _forget_scores_of_others(home)
+    _forget_features_of_days(home)
     building = beside(home.warehouse)
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
@@ -70,6 +75,7 @@ def publish_warehouse(home: Home) -> int:
                         f"The table {name} was made by another version of Sequela. Run `sequela run` again."
                     ) from None
                 _document(connection, name, home)
+            _add_long_view(connection)
             strangers = _count_strangers(connection)
             connection.execute("CHECKPOINT")  # closing would checkpoint too, but keep a full disk to itself
         if strangers == 0:
@@ -121,6 +127,14 @@ def _forget_scores_of_others(home: Home) -> None:
         building.replace(day)
 
 
+def _forget_features_of_days(home: Home) -> None:
+    """Delete what was made of the last reading's patients, some of whom may have left; it can be made again exactly."""
+    read = (home.meds / STATE).stat().st_mtime if (home.meds / STATE).exists() else 0
+    for day in (home.tables / "features_as_of").glob("*.vault"):
+        if day.stat().st_mtime < read:
+            day.unlink()
+
+
 def _count_strangers(connection: duckdb.DuckDBPyConnection) -> int:
     """Subjects in any table of the new warehouse who have no event in it."""
     everybody = " UNION ".join(f"SELECT subject_id FROM {name}" for name in _OF_PATIENTS)
@@ -161,6 +175,18 @@ def _document(connection: duckdb.DuckDBPyConnection, name: str, home: Home) -> N
         comments |= dict(definitions.select("feature", _words_with_unit()).iter_rows())
     for column, words in comments.items():
         connection.execute(f'COMMENT ON COLUMN {name}."{column}" IS {_text(words)}')
+
+
+def _add_long_view(connection: duckdb.DuckDBPyConnection) -> None:
+    """The feature table turned: as a view, it takes no room, and one feature of it is found as quickly as a column."""
+    connection.execute(
+        "CREATE VIEW features_long AS SELECT subject_id, prediction_time, feature, value FROM "
+        "(UNPIVOT features ON COLUMNS(* EXCLUDE (subject_id, prediction_time)) INTO NAME feature VALUE value)"
+    )
+    contract = tables.FeaturesLong
+    connection.execute(f"COMMENT ON VIEW features_long IS {_text(inspect.getdoc(contract) or '')}")
+    for name, column in contract.columns().items():
+        connection.execute(f'COMMENT ON COLUMN features_long."{name}" IS {_text(column.description or "")}')
 
 
 def _words_with_unit() -> pl.Expr:

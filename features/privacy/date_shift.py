@@ -14,7 +14,7 @@ WEEK = 7 * DAY
 
 _MOST_WEEKS = 260  # five years; always back, so that no date lands after the day it was exported
 _MOST_SECONDS = 30 * 60
-_CAP_SPREAD_DAYS = 3 * 365
+CAP_SPREAD_DAYS = 3 * 365
 
 
 def draw_shift(key: bytes, subject_id: int) -> tuple[int, int]:
@@ -34,4 +34,4 @@ def draw_cap_days(key: bytes, subject_id: int) -> int:
     Without it, everybody capped would have the same birth date but for the shift, and so give the shift away.
     """
     digest = blake2b(b"cap" + subject_id.to_bytes(8, "little"), key=key, digest_size=8).digest()
-    return int.from_bytes(digest, "little") % _CAP_SPREAD_DAYS
+    return int.from_bytes(digest, "little") % CAP_SPREAD_DAYS

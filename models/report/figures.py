@@ -2,6 +2,7 @@
 
 import base64
 from io import BytesIO
+from itertools import cycle
 
 import matplotlib as mpl
 import numpy as np
@@ -19,15 +20,19 @@ COLOURS = {
     "lightgbm": "#519e3e",
     "timeline_transformer": "#b8442f",
 }
+COMPARATOR_COLOURS = ("#8a5a9e", "#c98a1b", "#2f9e98", "#b3648c", "#7d7d2e", "#5b5bb5")
 
 
 def roc_picture(models: dict[str, tuple[NDArray[np.float64], NDArray[np.bool_]]], words: dict[str, str]) -> str:
     """ROC curves. `models`: ranking and outcome of each held-out row by model; `words`: names to show."""
     figure, axes = _square("False alarms (1 - specificity)", "Outcomes found (sensitivity)")
     axes.plot([0, 1], [0, 1], color="#bbbbbb", linewidth=0.8, linestyle="--")
+    of_comparators = cycle(COMPARATOR_COLOURS)
     for model, (ranks, events) in models.items():
         false_alarms, found, _ = roc_curve(events, ranks)
-        axes.plot(false_alarms, found, color=COLOURS[model], linewidth=1.3, label=words[model])
+        axes.plot(
+            false_alarms, found, color=COLOURS.get(model) or next(of_comparators), linewidth=1.3, label=words[model]
+        )
     axes.legend(fontsize=7, frameon=False, loc="lower right")
     return _as_image(figure)
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template, select_autoescape
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from features.settings import StudySettings
 from features.tables import SPLITS
@@ -33,18 +33,22 @@ def write_report(
     data_version: str = "",
     tasks: Sequence[Task] = (),
     features: pl.DataFrame | None = None,
+    audits: pl.DataFrame | None = None,
 ) -> Path:
     """Write folder/index.html and return its path.
 
     Reads Labels, Predictions, Evaluations, SkippedTasks, DataProfile and RecordCounts. `tasks` puts the tasks into
-    words; `features` (keys, age_years, is_female) describes the patients by age and sex. A count that stands for
+    words; `features` (keys, age_years, is_female) describes the patients by age and sex; `audits` (Audits) says whether
+    the shape of the records gives an outcome away. A count that stands for
     fewer than `settings.smallest_cell` people is not shown. `source_label` says where the records came from; one
     that names Synthea, the example or a simulation puts a banner over the page: nothing in it is about real people.
     """
     smallest = settings.smallest_cell
     defined = {task.name: task for task in tasks}
-    page = _template().render(
-        is_synthetic=any(word in source_label.lower() for word in SYNTHETIC_SOURCES),
+    return fill_page(
+        folder / "index.html",
+        "page.html",
+        is_synthetic=is_synthetic(source_label),
         source_label=source_label,
         model_version=model_version,
         data_version=data_version,
@@ -53,7 +57,7 @@ def write_report(
         parts=[split.replace("_", "-") for split in SPLITS],
         population=population_table(labels, features, smallest),
         sections=[
-            task_section(Question(task, horizon), defined.get(task), labels, predictions, evaluations, settings)
+            task_section(Question(task, horizon), defined.get(task), labels, predictions, evaluations, settings, audits)
             for task, horizon in evaluations.select("task", "horizon_days").unique().sort(pl.all()).iter_rows()
         ],
         skipped=[row | {"title": title_of(row["task"], tasks)} for row in skipped.sort("task").rows(named=True)],
@@ -67,13 +71,15 @@ def write_report(
             for row in profile.sort("finding").rows(named=True)
         ],
     )
-    folder.mkdir(parents=True, exist_ok=True)
-    unfinished = folder / "index.html.partial"
-    unfinished.write_text(page, encoding="utf-8")
-    return unfinished.replace(folder / "index.html")
 
 
-def _template() -> Template:
+def is_synthetic(source_label: str) -> bool:
+    """Whether the records are of people who do not exist."""
+    return any(word in source_label.lower() for word in SYNTHETIC_SOURCES)
+
+
+def fill_page(file: Path, template: str, **values: object) -> Path:
+    """Write `file` from a template of this folder, whole or not at all; return its path."""
     surroundings = Environment(
         loader=PackageLoader("models.report", "."),
         autoescape=select_autoescape(["html"]),
@@ -81,4 +87,8 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return surroundings.get_template("page.html")
+    page = surroundings.get_template(template).render(**values)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = file.with_name(f"{file.name}.partial")
+    unfinished.write_text(page, encoding="utf-8")
+    return unfinished.replace(file)

@@ -6,23 +6,18 @@ from math import isnan
 
 import polars as pl
 
+from features.record_shape import SHAPE
 from features.settings import StudySettings
 from features.tasks.schema import Task
 from models.discrimination import auroc_difference, draw_resamples
-from models.evaluation import LADDER, bootstrap_seed, ranking
+from models.evaluation import bootstrap_seed, ranking
+from models.ladder import ladder_of, words_of
 from models.questions import Question
 from models.report.calibration_groups import RiskGroup, risk_groups
 from models.report.figures import calibration_picture, roc_picture
 from models.report.population import PartRow, left_out, part_rows
 from models.report.small_cells import is_small, people_in_cells, share
 from models.report.task_words import task_facts
-
-WORDS = {
-    "age_sex": "Age and sex",
-    "logistic_regression": "Logistic regression",
-    "lightgbm": "LightGBM",
-    "timeline_transformer": "Timeline transformer",
-}
 
 
 @dataclass(frozen=True)
@@ -55,10 +50,22 @@ class OperatingPoint:
 
 
 @dataclass(frozen=True)
+class AuditWords:
+    """Whether the shape of the records gives the outcome away, as text."""
+
+    gives_away: bool
+    auroc: str
+    age_sex_auroc: str
+    difference: str
+    most_used: str
+
+
+@dataclass(frozen=True)
 class TaskSection:
     """One question's part of the page. Without a released model `released` and the pictures of it are empty.
 
-    `is_guess` says that the released model's held-out AUROC interval holds 0.5.
+    `is_guess` says that the released model's held-out AUROC interval holds 0.5. `not_compared` are the comparators that
+    these records could not tell.
     """
 
     task: str
@@ -69,6 +76,8 @@ class TaskSection:
     followed_too_short: str
     died_first: str
     rungs: list[Rung]
+    audit: AuditWords | None
+    not_compared: list[str]
     released: Rung | None
     is_guess: bool
     operating_point: OperatingPoint | None
@@ -84,25 +93,32 @@ def task_section(
     predictions: pl.DataFrame,
     evaluations: pl.DataFrame,
     settings: StudySettings,
+    audits: pl.DataFrame | None = None,
 ) -> TaskSection:
-    """Gather one question's part. Reads Labels, Predictions and Evaluations; `task` is None when it is not known."""
+    """Gather one question's part. Reads Labels, Predictions, Evaluations and, when there are any, Audits.
+
+    `task` is None when it is not known.
+    """
     smallest = settings.smallest_cell
     is_asked = (pl.col("task") == question.task) & (pl.col("horizon_days") == question.horizon_days)
     held_out = predictions.filter(is_asked, pl.col("split") == "held_out").sort("subject_id", "prediction_time")
-    by_model = {model: held_out.filter(pl.col("model") == model) for model in LADDER}
+    ladder = ladder_of(held_out["model"].unique())
+    by_model = {model: held_out.filter(pl.col("model") == model) for model in ladder}
     table = {row["model"]: row for row in evaluations.filter(is_asked).rows(named=True)}
     released = next((model for model, row in table.items() if row["is_released"]), None)
-    first = by_model[LADDER[0]]
+    first = by_model[ladder[0]]
     subjects, events = first["subject_id"].to_numpy(), first["is_event"].to_numpy()
     with_event = first.filter("is_event")["subject_id"].n_unique()
     is_rounded = is_small(with_event, smallest)
     ranks = {model: ranking(frame["score"].to_numpy(), frame["risk"].to_numpy()) for model, frame in by_model.items()}
     seed = bootstrap_seed(settings, question, "held-out resamples")
     resamples = draw_resamples(subjects, settings.bootstrap_resamples, seed)
-    differences = {model: auroc_difference(ranks[model], ranks["age_sex"], events, resamples) for model in LADDER[1:]}
+    differences = {model: auroc_difference(ranks[model], ranks["age_sex"], events, resamples) for model in ladder[1:]}
     point = _operating_point(table[released], by_model[released], smallest) if released else None
     is_rounded |= point is not None and not point.cells
-    rungs = {model: _rung(model, table[model], differences.get(model), is_rounded) for model in LADDER}
+    comparators = task.comparators if task else ()
+    words = {model: words_of(model, comparators) for model in ladder}
+    rungs = {model: _rung(words[model], table[model], differences.get(model), is_rounded) for model in ladder}
     groups = risk_groups(by_model[released]["risk"].to_numpy(), events, subjects, smallest) if released else []
     asked = labels.filter(is_asked)
     followed_too_short, died_first = left_out(asked, smallest)
@@ -115,13 +131,29 @@ def task_section(
         followed_too_short=followed_too_short,
         died_first=died_first,
         rungs=list(rungs.values()),
+        audit=_audit(audits.filter(is_asked)) if audits is not None else None,
+        not_compared=[words_of(one.name, comparators) for one in comparators if one.name not in rungs],
         released=rungs[released] if released else None,
         is_guess=released is not None and table[released]["auroc_low"] <= 0.5 <= table[released]["auroc_high"],
         operating_point=point,
-        roc="" if is_small(with_event, smallest) else roc_picture({m: (ranks[m], events) for m in LADDER}, WORDS),
+        roc="" if is_small(with_event, smallest) else roc_picture({m: (ranks[m], events) for m in ladder}, words),
         calibration=calibration_picture(groups) if groups else "",
         risk_groups=[_group_row(group) for group in groups],
     )
+
+
+def _audit(audit: pl.DataFrame) -> AuditWords | None:
+    """Of the one row of Audits, or none."""
+    for row in audit.rows(named=True):
+        gain, low, high = (f"{row[name]:+.2f}" for name in ("difference", "difference_low", "difference_high"))
+        return AuditWords(
+            gives_away=row["verdict"] == "gives away",
+            auroc=f"{row['auroc']:.2f}",
+            age_sex_auroc=f"{row['age_sex_auroc']:.2f}",
+            difference=f"{gain} ({low} to {high})",
+            most_used=SHAPE[row["most_used"]],
+        )
+    return None
 
 
 def title_of(name: str, tasks: Sequence[Task]) -> str:
@@ -129,13 +161,13 @@ def title_of(name: str, tasks: Sequence[Task]) -> str:
     return next((task.title for task in tasks if task.name == name), name.replace("_", " ").capitalize())
 
 
-def _rung(model: str, row: dict[str, float], difference: tuple[float, float, float] | None, is_rounded: bool) -> Rung:
+def _rung(name: str, row: dict[str, float], difference: tuple[float, float, float] | None, is_rounded: bool) -> Rung:
     """A line of the ladder. With `is_rounded` no number has more than two digits: a finer one could give away a
     count that is hidden elsewhere."""
     digits, fine = (2, 2) if is_rounded else (3, 4)
     signed = None if difference is None else [f"{number:+.{digits}f}" for number in difference]
     return Rung(
-        name=WORDS[model],
+        name=name,
         is_released=bool(row["is_released"]),
         auroc=f"{row['auroc']:.{digits}f} ({row['auroc_low']:.{digits}f} to {row['auroc_high']:.{digits}f})",
         difference="–" if signed is None else f"{signed[0]} ({signed[1]} to {signed[2]})",

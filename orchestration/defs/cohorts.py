@@ -5,9 +5,11 @@ import polars as pl
 
 from features.observation import observation_periods
 from features.tables import StudyDays, checked
+from features.tasks.cohorts import cohort_counts as count_cohorts
 from features.tasks.labels import build_labels
 from features.tasks.schema import load_tasks
 from orchestration.resources import Study
+from orchestration.source_labels import source_label
 from orchestration.tables_io import column_schema
 
 
@@ -55,3 +57,40 @@ def labels(study: Study, observation_periods: pl.LazyFrame, subject_splits: pl.L
     return build_labels(
         study.events(), observation_periods.collect(), subject_splits.collect(), load_tasks(), study.settings
     )
+
+
+@dg.asset(
+    group_name="cohorts",
+    kinds={"polars"},
+    code_version="1",
+    deps=["timelines"],
+    metadata={"dagster/column_schema": column_schema("cohort_counts")},
+)
+def cohort_counts(
+    study: Study, labels: pl.LazyFrame, observation_periods: pl.LazyFrame, codes: pl.LazyFrame
+) -> pl.DataFrame:
+    """Who is asked for each task, after each rule; what followed, by horizon, site and calendar year."""
+    return count_cohorts(
+        study.events(),
+        observation_periods.collect(),
+        labels.collect(),
+        codes.collect(),
+        load_tasks(),
+        study.settings,
+        study.shifts(),
+    )
+
+
+@dg.asset(group_name="cohorts", kinds={"html"}, code_version="1")
+def cohort_report(study: Study, cohort_counts: pl.LazyFrame, dataset: pl.LazyFrame) -> dg.MaterializeResult:
+    """The page that says, for each task, who is asked and what followed."""
+    from models.report.cohort_page import write_cohort_page
+
+    page = write_cohort_page(
+        study.home.report,
+        cohort_counts.collect(),
+        load_tasks(),
+        source_label(dataset.collect()["source_kind"].item()),
+        study.settings,
+    )
+    return dg.MaterializeResult(metadata={"page": dg.MetadataValue.path(page)})

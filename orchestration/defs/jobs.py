@@ -1,4 +1,4 @@
-"""What is launched together: the main job, a day's scores, and the night."""
+"""What is launched together: the main job, a day's scores or features, and the night."""
 
 from datetime import timedelta
 
@@ -8,15 +8,19 @@ READING = dg.AssetSelection.assets(
     "landed_records", "timelines", "observation_periods"
 ).required_multi_asset_neighbors()
 SCORING = dg.AssetSelection.assets("risk_scores", "warehouse")
+A_PAST_DAY = dg.AssetSelection.assets("features_as_of")
 TRUTH = dg.AssetSelection.assets("true_risks", "oracle")
 
 main_job = dg.define_asset_job(
     "main_job",
-    selection=dg.AssetSelection.all() - SCORING - TRUTH,
+    selection=dg.AssetSelection.all() - SCORING - A_PAST_DAY - TRUTH,
     description="From the source of records to the judged models and the report.",
 )
 score_day = dg.define_asset_job(
     "score_day", selection=SCORING, description="Score every eligible patient for one real day; publish."
+)
+features_of_day = dg.define_asset_job(
+    "features_of_day", selection=A_PAST_DAY, description="The feature table of one real day, as it was seen then."
 )
 truth_job = dg.define_asset_job(
     "truth_job",

@@ -8,12 +8,14 @@ from collections.abc import Iterator
 import dagster as dg
 import polars as pl
 
+from features.record_shape import SHAPE, record_shape
 from features.tasks.schema import load_tasks
 from orchestration.plots import auroc_chart
 from orchestration.resources import Study
 from orchestration.source_labels import source_label
 from orchestration.tables_io import column_schema
 
+ROWS_TO_REBUILD = 200
 _PLOTTED = {"auroc": "auroc", "brier": "brier", "slope": "calibration_slope"}  # short names: Dagster's column is narrow
 
 
@@ -49,6 +51,7 @@ def train_models(
     """Fit every rung of the ladder on train patients, calibrate on tuning, judge on held-out."""
     from models.train import train_ladder
 
+    tasks = load_tasks()
     ladder = train_ladder(
         study.events(),
         labels.collect(),
@@ -56,14 +59,38 @@ def train_models(
         feature_definitions.collect(),
         study.settings,
         study.home.models,
-        task_names=tuple(task.name for task in load_tasks()),
+        task_names=tuple(task.name for task in tasks),
+        comparators={task.name: task.comparators for task in tasks},
     )
+    left_out = {f"{task}_{days}d": ", ".join(names) for (task, days), names in ladder.left_out.items()}
     yield dg.MaterializeResult(asset_key="risk_model", data_version=dg.DataVersion(ladder.version))
     yield dg.MaterializeResult(asset_key="predictions", value=ladder.predictions)
     yield dg.MaterializeResult(
-        asset_key="evaluations", value=ladder.evaluations, metadata=_measures(ladder.evaluations)
+        asset_key="evaluations",
+        value=ladder.evaluations,
+        metadata=_measures(ladder.evaluations) | ({"comparators_left_out": left_out} if left_out else {}),
     )
     yield dg.MaterializeResult(asset_key="skipped_tasks", value=ladder.skipped)
+
+
+@dg.asset_check(asset="risk_model", blocking=True, additional_ins={"labels": dg.AssetIn("labels")})
+def no_sequence_from_the_future(study: Study, labels: pl.LazyFrame) -> dg.AssetCheckResult:
+    """Built again from what was known by then alone, and with canaries known later, the sequences stay the same."""
+    from models.saved_model import load_model
+    from models.sequence_integrity import count_sequences_that_see_the_future
+
+    vocabulary = load_model(study.home.models).vocabulary
+    keys = labels.select("subject_id", "prediction_time").unique().collect()
+    changed = 0
+    if vocabulary is not None:
+        changed = count_sequences_that_see_the_future(
+            study.events(), keys, vocabulary, rows=ROWS_TO_REBUILD, seed=study.settings.seed
+        )
+    return dg.AssetCheckResult(
+        passed=changed == 0,
+        metadata={"rows_built_again": ROWS_TO_REBUILD if vocabulary is not None else 0},
+        description=None if changed == 0 else "Some sequences change when the future is hidden.",
+    )
 
 
 def _measures(evaluations: pl.DataFrame) -> dict[str, float | dg.MarkdownMetadataValue]:
@@ -78,6 +105,42 @@ def _measures(evaluations: pl.DataFrame) -> dict[str, float | dg.MarkdownMetadat
     return {**floats, **({"auroc_chart": auroc_chart(evaluations)} if evaluations.height else {})}
 
 
+@dg.asset(
+    group_name="evaluation",
+    kinds={"lightgbm"},
+    code_version="1",
+    deps=["timelines"],
+    metadata={"dagster/column_schema": column_schema("audits")},
+)
+def audits(
+    study: Study, labels: pl.LazyFrame, features: pl.LazyFrame, observation_periods: pl.LazyFrame
+) -> pl.DataFrame:
+    """Whether the way records were kept gives the outcome of a task away: a model that sees nothing else."""
+    from models.observation_audit import AGE_SEX, audit_observation
+
+    asked = labels.collect()
+    moments = asked.select("subject_id", "prediction_time").unique()
+    shape = record_shape(study.events(), moments, observation_periods.collect(), study.settings.lookback_days)
+    age_sex = features.select("subject_id", "prediction_time", *AGE_SEX).collect()
+    return audit_observation(shape.join(age_sex, on=["subject_id", "prediction_time"]), asked, study.settings)
+
+
+@dg.asset_check(asset="audits")
+def record_shape_is_silent(audits: pl.LazyFrame) -> dg.AssetCheckResult:
+    """No task's outcome is told by the way the records were kept."""
+    given_away = audits.filter(pl.col("verdict") == "gives away").collect()
+    found = [
+        f"{row['task']} within {row['horizon_days']} days (AUROC {row['auroc']:.2f} against {row['age_sex_auroc']:.2f} "
+        f"by age and sex; most by {SHAPE[row['most_used']]})"
+        for row in given_away.iter_rows(named=True)
+    ]
+    return dg.AssetCheckResult(
+        passed=not found,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"The shape of the records gives away {'; '.join(found)}." if found else None,
+    )
+
+
 @dg.asset(group_name="evaluation", kinds={"html"}, code_version="1", deps=["risk_model"])
 def report(
     study: Study,
@@ -86,6 +149,7 @@ def report(
     features: pl.LazyFrame,
     predictions: pl.LazyFrame,
     evaluations: pl.LazyFrame,
+    audits: pl.LazyFrame,
     skipped_tasks: pl.LazyFrame,
     data_profile: pl.LazyFrame,
     record_counts: pl.LazyFrame,
@@ -109,5 +173,6 @@ def report(
         data_version=read["data_version"].item(),
         tasks=load_tasks(),
         features=features.select("subject_id", "prediction_time", "age_years", "is_female").collect(),
+        audits=audits.collect(),
     )
     return dg.MaterializeResult(metadata={"page": dg.MetadataValue.path(page)})

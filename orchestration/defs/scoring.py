@@ -6,16 +6,15 @@ import dagster as dg
 import polars as pl
 
 from features.feature_tables import build_features
-from features.scoring_day import prediction_times_at_end_of, require_scorable
+from features.scoring_day import require_scorable
 from features.tasks.labels import eligible_at
 from features.tasks.schema import load_tasks
+from orchestration.days import DAYS
 from orchestration.resources import Study
 from orchestration.tables_io import column_schema
 from orchestration.warehouse import publish_warehouse
 
-FIRST_DAY = "2000-01-01"
 EVERYBODY_IS_KNOWN = "every_published_subject_is_in_the_timelines"
-DAYS = dg.DailyPartitionsDefinition(start_date=FIRST_DAY, end_offset=1)
 
 
 @dg.asset(
@@ -34,7 +33,7 @@ def risk_scores(
     observation_periods: pl.LazyFrame,
     codes: pl.LazyFrame,
 ) -> pl.DataFrame:
-    """Every eligible patient's calibrated risk for each task, from what was known by the day's end."""
+    """Every eligible patient's calibrated risk for each task, from what was seen by the day's end."""
     from models.prediction import score_patients
     from models.saved_model import load_model
 
@@ -42,12 +41,12 @@ def risk_scores(
     first_day, last_day = study_days.collect().row(0)
     require_scorable(as_of, first_day, last_day)
     model = load_model(study.home.models)
-    moments = prediction_times_at_end_of(as_of, last_day, study.shifts())
-    eligible = eligible_at(study.events(), observation_periods.collect(), moments, load_tasks(), study.settings)
+    events, moments = study.seen_on(as_of, last_day)
+    eligible = eligible_at(events, observation_periods.collect(), moments, load_tasks(), study.settings)
     times = eligible.select("subject_id", "prediction_time").unique()
-    rows = build_features(study.events(), times, model.definitions)
+    rows = build_features(events, times, model.definitions)
     version = dataset.collect()["data_version"].item()
-    return score_patients(model, study.events(), rows, eligible, as_of, version, codes=codes.collect())
+    return score_patients(model, events, rows, eligible, as_of, version, codes=codes.collect())
 
 
 @dg.asset(

@@ -21,6 +21,9 @@ Json = dict[str, object]
 class GrowingSource:
     """Exports under one folder, each of which adds to, corrects or takes back what those before it said."""
 
+    births = (1931, 1933, 1960, 1990)
+    corrected_births = (1932, 1970)
+
     def __init__(self, folder: Path, draw: random.Random) -> None:
         self.folder = folder
         self.draw = draw
@@ -106,7 +109,7 @@ class GrowingSource:
             "id": f"p{number}",
             "identifier": [{"system": SYSTEM, "value": f"mrn{number}"}],
             "gender": "female",
-            "birthDate": f"{self.draw.choice([1931, 1933, 1960, 1990])}-0{self.draw.randrange(1, 9)}-11",
+            "birthDate": f"{self.draw.choice(self.births)}-0{self.draw.randrange(1, 9)}-11",
         }
         if self.draw.random() < 0.5:  # moved away, or will have
             patient["address"] = [{"period": {"end": self._moment()}}]
@@ -128,7 +131,7 @@ class GrowingSource:
             case "Observation":
                 newer["valueQuantity"] = {"value": self.draw.randrange(40, 200), "unit": "kg", "code": "kg"}
             case "Patient":
-                newer["birthDate"] = f"{self.draw.choice([1932, 1970])}-03-0{self.draw.randrange(1, 9)}"
+                newer["birthDate"] = f"{self.draw.choice(self.corrected_births)}-03-0{self.draw.randrange(1, 9)}"
             case "Encounter":
                 newer["period"] = self._period()
             case "Medication":
@@ -237,11 +240,14 @@ class GrowingSource:
             if gone:
                 bundle = {"resourceType": "Bundle", "type": "transaction", "entry": gone}
                 (place / "deleted.ndjson").write_text(json.dumps(bundle) + "\n")
-            until = f"2024-01-{1 + list(self.exports).index(name):02}T00:00:00Z"
+            until = self._covers_until(name)
             write_manifest(place, Manifest("fhir_server", "a test", "2024-01-01T00:00:00Z", (), covers_until=until))
         self.writings += 1
         for path in self.folder.rglob("*.ndjson"):  # so quick that the clock may stand still
             os.utime(path, ns=(0, 10**18 + self.writings))
+
+    def _covers_until(self, name: str) -> str:
+        return f"2024-01-{1 + list(self.exports).index(name):02}T00:00:00Z"
 
 
 def _concept(system: str, code: str) -> Json:

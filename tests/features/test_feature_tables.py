@@ -92,7 +92,8 @@ def test_every_column_has_words_and_the_right_unit():
 def test_neither_death_nor_race_nor_record_length_is_read():
     read = PLAN["codes"].explode().drop_nulls()
     assert not read.str.contains("MEDS_|RACE|ETHNICITY").any()
-    assert set(PLAN.filter(pl.col("window_days").is_null())["kind"]) == {"demographic", "state"}
+    # A clinical score may ask for an illness in the whole record, as a state does.
+    assert set(PLAN.filter(pl.col("window_days").is_null())["kind"]) == {"demographic", "state", "clinical_score"}
     assert set(PLAN["window_days"].drop_nulls()) == {180, 365, 730}
 
 

@@ -143,3 +143,25 @@ def test_a_feature_that_looks_at_clinical_time_is_found():
     table = build_features(cheating, TIMES, LAST_PRESSURE)
     assert table["systolic_last"].item() == 180.0
     assert rows_that_see_the_future(timeline, table) == 1
+
+
+def test_canaries_are_planted_before_and_after_at_every_distance():
+    stand_ins, timeline = integrity.past_with_canaries(
+        events(*GOOD[:3], (1, PRESSURE, NOON - HOUR, NOON + HOUR, 180.0)), TIMES, pl.DataFrame({"code": [PRESSURE]})
+    )
+    assert stand_ins.rows() == [(0, NOON)]
+    assert timeline.filter(pl.col("record_id") >= 0)["code"].to_list() == ["SEX//female", "MEDS_BIRTH", PRESSURE]
+    planted = timeline.filter(pl.col("record_id") == -1)
+    late = [timedelta(microseconds=1), timedelta(minutes=1), DAY, 30 * DAY]
+    assert sorted(planted["known_time"]) == sorted(NOON + after for after in late * 2)
+    assert planted.filter(pl.col("time") == NOON - DAY).height == len(late)
+    assert planted.filter(pl.col("time") == pl.col("known_time")).height == len(late)
+
+
+@pytest.mark.parametrize("after", integrity.CANARIES_AFTER)
+def test_a_feature_that_sees_a_little_ahead_is_found(after):
+    """As if the table had been built with everything known so much later."""
+    timeline = events(*GOOD[:3], (1, PRESSURE, NOON - HOUR, NOON + after, 180.0))
+    early = timeline.with_columns(known_time=pl.min_horizontal("known_time", pl.lit(NOON)))
+    assert rows_that_see_the_future(timeline, build_features(timeline, TIMES, LAST_PRESSURE)) == 0
+    assert rows_that_see_the_future(timeline, build_features(early, TIMES, LAST_PRESSURE)) == 1

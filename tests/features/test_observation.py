@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 from features.errors import SequelaError
-from features.observation import observation_periods
+from features.observation import dense_records, observation_periods
 from features.settings import ObservationSettings, StudySettings
 from tests.features.small_events import events_table, person, visit
 
@@ -160,3 +160,26 @@ def test_visits_planned_after_the_end_do_not_move_it():
     events = events_table(*person(), *visit(datetime(2012, 1, 1)), *visit(datetime(2020, 3, 1)))
     _, data_end = observation_periods(events, shifts(p1=0), **OTHER, covers_until=date(2020, 2, 10))
     assert data_end == date(2020, 2, 10)
+
+
+def test_a_dense_record_starts_where_the_source_kept_it_and_so_tells_who_died():
+    """The same two people: one lives, one died four years before the end; each has the last ten years of recording."""
+    events = events_table(
+        *moved([*person(1), immunised(datetime(2011, 4, 11, 9)), *visit(datetime(2021, 3, 31, 10))], 2),
+        *moved(
+            [
+                *person(2),
+                immunised(datetime(2007, 3, 1), 2),
+                {"subject_id": 2, "time": datetime(2017, 3, 1), "code": "MEDS_DEATH"},
+            ],
+            -3,
+        ),
+        *person(3),  # without any dense event there is no record to speak of
+    )
+    records = dense_records(events, shifts(p1=2, p2=-3, p3=0), StudySettings())
+    last = datetime(2021, 3, 31, 23, 59, 59, 999_999)
+    two, three = timedelta(weeks=2), timedelta(weeks=3)
+    assert records.rows() == [
+        (1, datetime(2011, 4, 11, 9) + two, last + two, last + two, 2011),
+        (2, datetime(2007, 3, 1) - three, datetime(2017, 3, 1) - three, last - three, 2007),
+    ]

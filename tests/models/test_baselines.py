@@ -4,6 +4,7 @@ import pytest
 from models.baselines import (
     LinearModel,
     fit_age_sex,
+    fit_comparator,
     fit_lightgbm,
     fit_logistic_regression,
     lightgbm_log_odds,
@@ -59,6 +60,61 @@ def test_age_and_sex_reads_nothing_else():
     other[:, 2] = 99
     assert (linear_log_odds(fitted, train, COLUMNS) == linear_log_odds(fitted, other, COLUMNS)).all()
     assert fitted.squared == ["age_years"]
+
+
+def test_a_probability_counts_by_its_log_odds():
+    model = LinearModel(
+        features=["score_pce"],
+        medians=[0],
+        centres=[-1],
+        scales=[2],
+        squared=[],
+        missing_flags=["score_pce"],
+        coefficients=[0.8, -0.5],
+        intercept=0.1,
+        logits=["score_pce"],
+    )
+    # 0.75 is log 3 = 1.0986: (1.0986 + 1) / 2 x 0.8 + 0.1. Missing: the median 0, so 1 / 2 x 0.8 - 0.5 + 0.1.
+    found = linear_log_odds(model, np.array([[0.75], [np.nan]]), ["score_pce"])
+    assert found == pytest.approx([0.93944, 0.0], abs=1e-5)
+
+
+def test_a_score_ranks_as_it_was_published_and_answers_for_everybody():
+    train, events = draw(2_000)
+    fitted = fit_comparator(train, events, COLUMNS, ["count"])
+    assert fitted.missing_flags == ["count"]
+    assert fitted.logits == []
+    points = np.array([[50, 1, count] for count in (0, 1, 2, 3, np.nan)])
+    log_odds = linear_log_odds(fitted, points, COLUMNS)
+    assert (np.diff(log_odds[:4]) > 0).all()
+    assert np.isfinite(log_odds[4])
+    # One more point adds 1 to the log-odds of the drawn outcome; age, which is not told, makes it a little less.
+    assert np.diff(log_odds[:3]) == pytest.approx([0.9, 0.9], abs=0.15)
+
+
+def test_published_probabilities_are_taken_as_log_odds():
+    random = np.random.default_rng(1)
+    risk = random.uniform(0.01, 0.6, (4_000, 1))
+    events = random.random(4_000) < risk[:, 0]
+    fitted = fit_comparator(risk, events, ["score_pce"], ["score_pce"])
+    assert fitted.logits == ["score_pce"]
+    # The probability is right, so the fitted one is the same.
+    told = 1 / (1 + np.exp(-linear_log_odds(fitted, np.array([[0.05], [0.3]]), ["score_pce"])))
+    assert told == pytest.approx([0.05, 0.3], abs=0.03)
+
+
+@pytest.mark.parametrize("values", [np.full(400, 3.0), np.full(400, np.nan), np.where(np.arange(400) < 9, 3, np.nan)])
+def test_a_score_that_is_the_same_for_everybody_is_no_comparator(values):
+    _, events = draw(400)
+    assert fit_comparator(values[:, None], events, ["score_lace"], ["score_lace"]) is None
+    assert fit_comparator(values[:, None], events, ["score_lace"], ["score_hospital"]) is None
+
+
+def test_a_comparator_of_several_columns_uses_those_that_tell():
+    train, events = draw(400)
+    train[:, 1] = 1
+    fitted = fit_comparator(train, events, COLUMNS, ["count", "is_female", "age_years", "not_there"])
+    assert fitted.features == ["count", "age_years"]
 
 
 def test_lightgbm_is_the_same_twice_and_its_terms_sum_to_the_log_odds():

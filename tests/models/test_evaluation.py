@@ -7,7 +7,8 @@ import pytest
 from features.settings import StudySettings
 from features.tables import Predictions, checked, empty
 from models.calibration import logit, sigmoid
-from models.evaluation import LADDER, choose_released, evaluate, tuning_threshold
+from models.evaluation import choose_released, evaluate, tuning_threshold
+from models.ladder import LADDER
 from models.questions import Question
 
 SETTINGS = StudySettings(bootstrap_resamples=200)

@@ -7,14 +7,18 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from features.errors import ModelError, ScoringError
+from features.integrity import CANARIES_AFTER
 from features.tables import Evaluations, Predictions, RiskScores, checked
-from models.evaluation import LADDER
+from features.tasks.schema import Comparator
+from models.label_shuffle import shuffled_by_patient
+from models.ladder import LADDER, comparators_of, ladder_of, words_of
 from models.prediction import score_patients
 from models.questions import Question
 from models.saved_model import SavedModel, load_model
 from models.train import TrainedLadder, train_ladder
 from tests.models.planted_population import (
     DEFINITIONS,
+    GLUCOSE,
     HORIZON_DAYS,
     PLANTED,
     RARE_TASK,
@@ -28,6 +32,9 @@ from tests.models.planted_population import (
 
 QUESTION = Question(TASK, HORIZON_DAYS)
 DAY = date(2024, 5, 1)
+SCORE = Comparator(name="planted_score", title="Planted score", features=("planted_count",))
+NO_COLUMN = Comparator(name="lace", features=("score_lace",))
+RUNGS = ladder_of([*LADDER, SCORE.name])
 
 
 def train(population: Population, folder: Path, labels: pl.DataFrame | None = None) -> TrainedLadder:
@@ -39,6 +46,7 @@ def train(population: Population, folder: Path, labels: pl.DataFrame | None = No
         SETTINGS,
         folder,
         task_names=(TASK, RARE_TASK, "never_eligible"),
+        comparators={TASK: (SCORE, NO_COLUMN), RARE_TASK: (SCORE,)},
         transformer=SMALL,
     )
 
@@ -87,22 +95,40 @@ def saved(ladder, folder) -> SavedModel:
 
 def test_a_planted_effect_is_found(ladder):
     auroc = dict(ladder.evaluations.select("model", "auroc").iter_rows())
-    assert set(auroc) == set(LADDER)
+    assert set(auroc) == set(RUNGS)
     assert 0.3 < auroc["age_sex"] < 0.7
-    assert all(auroc[model] > 0.8 for model in LADDER[1:])
+    assert all(auroc[model] > 0.8 for model in RUNGS[1:])
     assert ladder.released[QUESTION] != "age_sex"
     checked(ladder.evaluations, Evaluations)
     checked(ladder.predictions, Predictions)
 
 
+def test_a_clinical_score_is_a_rung_after_age_and_sex(ladder):
+    assert RUNGS == ("age_sex", "planted_score", "logistic_regression", "lightgbm", "timeline_transformer")
+    assert tuple(ladder.evaluations["model"]) == RUNGS
+    assert comparators_of(RUNGS) == ("planted_score",)
+
+
+def test_a_comparator_without_a_column_is_left_out_and_named(ladder):
+    assert ladder.left_out == {QUESTION: ("lace",)}
+    assert "lace" not in set(ladder.predictions["model"])
+
+
+def test_models_have_names_that_people_read():
+    assert words_of("planted_score", [SCORE]) == "Planted score"
+    assert words_of("lace", [NO_COLUMN]) == "LACE index"
+    assert words_of("some_new_score") == "Some new score"
+
+
 def test_shuffled_labels_teach_nothing(population, tmp_path):
-    is_task = pl.col("task") == TASK
-    shuffled = population.labels.filter(is_task).with_columns(
-        pl.struct("state", "time_to_event_days").shuffle(seed=3).struct.unnest()
-    )
+    """Of every rung the interval holds 0.5; it is one of 95 %, so the seed is one of those that are not unlucky."""
+    shuffled = shuffled_by_patient(population.labels.filter(pl.col("task") == TASK), seed=3)
     result = train(population, tmp_path / "models", shuffled)
+    assert tuple(result.evaluations["model"]) == RUNGS
+    assert (result.evaluations["auroc_low"] <= 0.5).all()
+    assert (result.evaluations["auroc_high"] >= 0.5).all()
     # 60 held-out patients: a standard error of about 0.05, so 0.15 is three of them.
-    assert result.evaluations["auroc"].to_list() == pytest.approx([0.5] * 4, abs=0.15)
+    assert result.evaluations["auroc"].to_list() == pytest.approx([0.5] * len(RUNGS), abs=0.15)
     # So no model is released: judged, but no score is given, and the reason stands where readers look.
     assert result.released == {}
     assert set(result.unreleased) == {QUESTION}
@@ -125,7 +151,7 @@ def test_predictions_are_the_uncensored_tuning_and_held_out_rows(ladder, populat
     expected = population.labels.filter(
         pl.col("task") == TASK, pl.col("split") != "train", pl.col("state") != "censored"
     )
-    for model in LADDER:
+    for model in RUNGS:
         of_model = ladder.predictions.filter(pl.col("model") == model)
         assert of_model.height == expected.height
         assert of_model["is_event"].sum() == (expected["state"] == "event").sum()
@@ -144,25 +170,27 @@ def test_what_becomes_known_after_every_prediction_time_changes_no_model(ladder,
 
 
 def with_canaries(population: Population) -> pl.DataFrame:
-    """The events, and a canary, a planted code and a death just after each patient's last prediction time."""
+    """The events, and after each patient's last prediction time a canary, a planted code, a value and a death: known an
+    instant to a month later, and having happened then, or the day before."""
     last = population.labels.group_by("subject_id").agg(pl.col("prediction_time").max())
-    template = population.events.filter(pl.col("code") == PLANTED).head(1).drop("subject_id", "time", "known_time")
+    template = population.events.filter(pl.col("code") == GLUCOSE).head(1).drop("subject_id", "time", "known_time")
+    known = [last.with_columns(known_time=pl.col("prediction_time") + after) for after in CANARIES_AFTER]
     later = [
-        last.select("subject_id", time=pl.col("prediction_time") + timedelta(seconds=1))
-        .join(template.with_columns(code=pl.lit(code)), how="cross")
-        .with_columns(known_time="time")
-        for code in ("CANARY//1", PLANTED, "MEDS_DEATH")
+        part.select("subject_id", "known_time", time=time).join(template.with_columns(code=pl.lit(code)), how="cross")
+        for part in known
+        for time in (pl.col("known_time"), pl.col("prediction_time") - timedelta(days=1))
+        for code in ("CANARY//1", PLANTED, GLUCOSE, "MEDS_DEATH")
     ]
     return pl.concat([population.events, *[part.select(population.events.columns) for part in later]])
 
 
-@pytest.mark.parametrize("name", LADDER)
+@pytest.mark.parametrize("name", RUNGS)
 def test_what_becomes_known_later_changes_no_score(saved, population, name):
     model = released_as(saved, name)
     assert_frame_equal(score(model, population), score(model, population, with_canaries(population)), check_exact=True)
 
 
-@pytest.mark.parametrize("name", LADDER)
+@pytest.mark.parametrize("name", RUNGS)
 def test_moving_every_date_by_weeks_changes_no_score(saved, population, name):
     model, weeks = released_as(saved, name), pl.duration(weeks=57)
     moved = Population(
@@ -173,7 +201,7 @@ def test_moving_every_date_by_weeks_changes_no_score(saved, population, name):
     assert_frame_equal(score(model, population), score(model, moved), check_exact=True)
 
 
-@pytest.mark.parametrize("name", LADDER)
+@pytest.mark.parametrize("name", RUNGS)
 def test_saved_and_loaded_models_give_the_risks_of_training(saved, ladder, population, name):
     """A prediction of training and a score of the loaded model, of the same patient at the same time, agree."""
     scores = score(released_as(saved, name), population)

@@ -10,7 +10,7 @@ import pytest
 from features.errors import SourceError
 from features.privacy.keys import load_key
 from features.privacy.vault import FILES, seal
-from orchestration import cli
+from orchestration import commands
 from orchestration.cli import main
 from orchestration.resources import Study
 from orchestration.warehouse import publish_warehouse
@@ -61,6 +61,9 @@ def test_the_home_may_come_from_the_environment(home, monkeypatch, capsys):
     [
         (["sql", "FROM events"], "sequela run"),
         (["score", "--as-of", "2021-04-01"], "sequela run"),
+        (["features"], "sequela run"),
+        (["features", "--as-of", "2021-04-01"], "sequela run"),
+        (["features", "--out", "no/such/folder/f.parquet"], "Name another file"),
         (["vault", "file", "file_1"], "sequela run"),
         (["run", "--from", "no-such-folder"], "--from understands"),
         (["run", "--from", ""], "--from is empty"),
@@ -88,7 +91,7 @@ def test_a_hospitals_records_are_not_replaced_by_simulated_ones_unless_somebody_
     def reach(*_):
         raise Reached
 
-    monkeypatch.setattr(cli, "_sole_use", reach)
+    monkeypatch.setattr(commands, "_sole_use", reach)
     run = ["run", "--home", str(tmp_path)]
     for last, asked_again in ((None, False), ("examples", False), ("/data/ours", True), ("https://ehr.org/fhir", True)):
         if last:
@@ -116,8 +119,9 @@ def test_a_wrong_question_is_explained(home, capsys):
 
 @pytest.mark.parametrize(("day", "reason"), [("2021-06-01", "newer export"), ("2001-01-01", "before the first day")])
 def test_a_day_out_of_reach_is_refused(home, day, reason, capsys):
-    assert main(["score", "--as-of", day, "--home", str(home.path)]) == 2
-    assert reason in capsys.readouterr().err
+    for command in ("score", "features"):
+        assert main([command, "--as-of", day, "--home", str(home.path)]) == 2
+        assert reason in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("place", ["file", "file/home", "/proc/sequela-home"])  # no folder, not even for root
@@ -152,7 +156,7 @@ def test_exit_codes(error, exit_code, words, monkeypatch, tmp_path, capsys):
     def fail(*_):
         raise error
 
-    monkeypatch.setattr(cli, "_sole_use", fail)
+    monkeypatch.setattr(commands, "_sole_use", fail)
     assert main(["run", "--home", str(tmp_path)]) == exit_code
     assert words in capsys.readouterr().err
 
@@ -164,7 +168,7 @@ def test_an_error_inside_another_is_found(monkeypatch, tmp_path, capsys):
         except SourceError as error:
             raise RuntimeError("a wrapper") from error
 
-    monkeypatch.setattr(cli, "_sole_use", fail)
+    monkeypatch.setattr(commands, "_sole_use", fail)
     assert main(["run", "--home", str(tmp_path)]) == 2
     assert capsys.readouterr().err == "Name another folder.\n"
 
@@ -182,7 +186,7 @@ def test_a_study_file_is_found_again_from_another_folder(tmp_path, monkeypatch):
 
 
 def test_a_second_run_waits_its_turn(home, capsys):
-    with cli._sole_use(home):
+    with commands._sole_use(home):
         assert main(["score", "--as-of", str(date(2021, 4, 1)), "--home", str(home.path)]) == 2
     assert "Another run" in capsys.readouterr().err
 

@@ -10,7 +10,8 @@ import models.train
 from features import integrity
 from features.home import Home
 from features.tables import RiskScores
-from models.evaluation import LADDER
+from features.tasks.schema import load_tasks
+from models.ladder import LADDER
 from models.risk_transformer import TransformerSettings
 from orchestration.cli import main
 from tests.synthetic_records import write_records
@@ -66,12 +67,14 @@ def test_the_summary_accounts_for_everything(summary, study_folder):
 
 def test_every_task_is_judged_or_skipped_with_a_reason(summary):
     assert summary["tasks"]
-    assert len(summary["tasks"].keys() | summary["skipped"].keys()) == 5
+    judged = {name.partition("@")[0] for name in summary["tasks"]}
+    assert judged | summary["skipped"].keys() == {task.name for task in load_tasks()}
     assert all(summary["skipped"].values())
     for task in summary["tasks"].values():
-        assert set(task) == {"rows", "events", "models"}
+        assert set(task) == {"rows", "events", "models", "audit"}
         assert 0 < task["events"] < task["rows"]
-        assert set(task["models"]) == set(LADDER)
+        assert set(LADDER) <= set(task["models"])
+        assert task["audit"]["verdict"] in ("silent", "gives away")
         for measures in task["models"].values():
             assert set(measures) == MEASURES
             assert 0 <= measures["auroc_low"] <= measures["auroc"] <= measures["auroc_high"] <= 1
@@ -121,6 +124,21 @@ def test_the_same_day_twice_gives_the_same_rows_once(home, summary):
 def test_another_day_is_added(home):
     assert main(["score", "--as-of", "2022-03-01", "--home", str(home.path)]) == 0
     assert ask(home, "SELECT count(DISTINCT as_of) FROM risk_scores") == [(2,)]
+
+
+def test_the_features_of_a_day_are_those_that_were_scored(home, tmp_path):
+    """Whoever was scored has a row; the same day twice gives the same file."""
+    scored = pl.read_parquet(home.tables / "risk_scores" / "2022-03-01.parquet")
+    made = []
+    for name in ("one", "two"):
+        out = tmp_path / f"{name}.parquet"
+        assert main(["features", "--as-of", "2022-03-01", "--home", str(home.path), "--out", str(out)]) == 0
+        made.append(pl.read_parquet(out))
+    assert made[0].equals(made[1])
+    assert set(scored["subject_id"]) <= set(made[0]["subject_id"])
+    definitions = pl.read_parquet(home.tables / "feature_definitions.parquet")["feature"].to_list()
+    assert made[0].columns == ["as_of", "subject_id", *definitions]
+    assert not made[0]["age_years"].is_null().any()
 
 
 def test_the_report_says_that_the_patients_are_synthetic(home):

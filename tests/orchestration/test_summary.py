@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from features import tables
-from orchestration.summary import summarise, summary_lines
+from orchestration.summary import question_name, summarise, summary_lines
 from tests.orchestration.small_home import write_scores, write_small_home
 
 DAY = date(2021, 4, 1)
@@ -47,6 +47,7 @@ def home(tmp_path, monkeypatch):
 
 def write(home, name, rows):
     contract = {table.__name__: table for table in (tables.Evaluations, tables.SkippedTasks, tables.Dataset)}
+    contract |= {table.__name__: table for table in (tables.Audits, tables.Labels)}
     contract |= {table.__name__: table for table in (tables.RecordCounts, tables.DataProfile, tables.Quarantine)}
     schema = tables.empty(contract["".join(word.capitalize() for word in name.split("_"))]).schema
     pl.DataFrame(rows, schema=schema).write_parquet(home.tables / f"{name}.parquet")
@@ -57,12 +58,12 @@ def write_dataset(home, source_kind):
     write(home, "dataset", [row])
 
 
-def evaluation(task, model, *, is_released):
+def evaluation(task, model, *, is_released, days=365):
     numbers = {
         name: 1 for name, dtype in tables.empty(tables.Evaluations).schema.items() if dtype in (pl.Int64, pl.Float64)
     }
     measures = {"auroc": 0.71, "auroc_low": 0.61, "auroc_high": 0.81, "brier": 0.2, "calibration_slope": 0.9}
-    return numbers | measures | {"task": task, "horizon_days": 365, "model": model, "is_released": is_released}
+    return numbers | measures | {"task": task, "horizon_days": days, "model": model, "is_released": is_released}
 
 
 def test_a_judged_task_without_scores_has_its_row_and_its_reason(home):
@@ -75,6 +76,46 @@ def test_a_judged_task_without_scores_has_its_row_and_its_reason(home):
     summary = summarise(home, DAY, {})
     assert set(summary["tasks"]) == {"acute_care", "inpatient_admission"}
     assert set(summary["skipped"]) == {"inpatient_admission", "mortality"}
+
+
+def test_every_horizon_of_a_task_is_told_apart(home):
+    days = (365, 1095, 1825)
+    rows = [evaluation("type_2_diabetes", "age_sex", is_released=horizon != 365, days=horizon) for horizon in days]
+    write(home, "evaluations", [*rows, evaluation("mortality", "age_sex", is_released=True)])
+    label = {"subject_id": 42, "task": "type_2_diabetes", "split": "train", "state": "event"}
+    write(home, "labels", [label | {"horizon_days": horizon} for horizon in days[1:]])
+    summary = summarise(home, DAY, {})
+    assert set(summary["tasks"]) == {"mortality", *(f"type_2_diabetes@{horizon}" for horizon in days)}
+    assert [summary["tasks"][f"type_2_diabetes@{horizon}"]["rows"] for horizon in days] == [0, 1, 1]
+    released = ["mortality", "type_2_diabetes@1095", "type_2_diabetes@1825"]
+    assert summary["released"] == dict.fromkeys(released, "age_sex")
+    assert any(line.startswith("type_2_diabetes@1095 ") for line in summary_lines(home, DAY, 11))
+    assert question_name("type_2_diabetes", 365) == "type_2_diabetes@365"  # by the task, whatever was labelled
+
+
+def test_of_the_comparators_the_best_stands_in_the_table_with_its_name(home):
+    auroc = {"age_sex": 0.6, "charlson": 0.72, "news2": 0.65, "lightgbm": 0.8}
+    rows = [evaluation("mortality", model, is_released=False) | {"auroc": found} for model, found in auroc.items()]
+    write(home, "evaluations", [*rows, evaluation("acute_care", "age_sex", is_released=False)])
+    lines = summary_lines(home, DAY, 11)
+    (head,) = [line for line in lines if line.startswith("task ")]
+    (mortality,) = [line for line in lines if line.startswith("mortality ") and "0.60" in line]
+    assert head.split() == "task patients times events age_sex best comparator lightgbm slope".split()
+    assert "0.72 (0.61-0.81) charlson  0.80 (0.61-0.81)" in mortality
+    assert "news2" not in mortality
+    assert set(summarise(home, DAY, {})["tasks"]["mortality"]["models"]) == set(auroc)
+
+
+def test_an_outcome_that_the_records_give_away_is_told_loudly(home):
+    assert summarise(home, DAY, {})["tasks"]["acute_care"]["audit"] is None
+    numbers = {name: 0.5 for name, dtype in tables.empty(tables.Audits).schema.items() if dtype == pl.Float64}
+    numbers |= {"rows": 90, "subjects": 40, "events": 20, "horizon_days": 365, "most_used": "years_observed"}
+    found = [("acute_care", "gives away", 0.9), ("inpatient_admission", "silent", 0.5)]
+    write(home, "audits", [numbers | {"task": task, "verdict": said, "auroc": auroc} for task, said, auroc in found])
+    warned = [line for line in summary_lines(home, DAY, 11) if line.startswith("WARNING")]
+    assert warned == ["WARNING: the way these records were kept gives acute_care away: FROM audits"]
+    audit = summarise(home, DAY, {})["tasks"]["acute_care"]["audit"]
+    assert audit == {"auroc": 0.9, "age_sex_auroc": 0.5, "verdict": "gives away"}
 
 
 def test_a_long_reason_ends_with_a_whole_part_and_says_where_the_rest_is(home):

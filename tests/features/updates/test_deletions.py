@@ -45,7 +45,7 @@ def test_a_deleted_record_is_taken_out_counted_and_kept_as_past(tmp_path, home):
     )
     assert value == 70
     assert known == moved(home, "a", "2020-06-01T10:05:00")
-    assert until == moved(home, "a", "2020-07-01T12:34:56")
+    assert until == moved(home, "a", "2020-06-30T23:00:00")  # the last whole day before
     assert all(path.read_bytes().startswith(b"sequela vault") for path in (home.tables / "superseded").iterdir())
     an_export(place / "0003-since", weight("w", "a", 80))
     ingest(place, home, SETTINGS)

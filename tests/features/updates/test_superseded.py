@@ -3,12 +3,13 @@
 import polars as pl
 import pytest
 
+from features.as_of import events_seen
 from features.ingest import events_of, ingest
 from features.privacy.keys import load_key
 from features.settings import ObservationSettings, StudySettings
-from features.superseded import superseded_events
+from features.superseded import history, superseded_events
 from features.tables import Superseded, checked
-from tests.features.updates.small_exports import WEIGHT, an_export, moved, patient, visit, weight
+from tests.features.updates.small_exports import WEIGHT, an_export, moved, patient, subject, visit, weight
 
 SETTINGS = StudySettings()
 
@@ -23,19 +24,18 @@ def test_a_past_day_can_be_seen_as_it_was_seen_then(tmp_path, home):
     ingest(place, home, SETTINGS)
     an_export(place / "0003-since", deleted=("Observation/w",), until="2020-07-01T00:00:00Z")
     ingest(place, home, SETTINGS)
-    ended = checked(superseded_events(home, load_key()), Superseded)
+    past = checked(history(home, load_key()), Superseded)
 
     def seen(moment: str) -> list[float]:
-        day = moved(home, "a", moment)
-        now = events_of(home).filter(pl.col("known_time") <= day).collect()
-        then = ended.filter(pl.col("known_time") <= day, day < pl.col("known_until"))
-        both = pl.concat([now.select(events_of(home).collect_schema().names()), then.select(now.columns)])
-        return both.filter(pl.col("code") == WEIGHT)["numeric_value"].to_list()
+        at = pl.DataFrame({"subject_id": [subject("a")], "prediction_time": [moved(home, "a", moment)]})
+        return (
+            events_seen(events_of(home), past, at).filter(pl.col("code") == WEIGHT).collect()["numeric_value"].to_list()
+        )
 
     assert seen("2020-06-01T10:00:00") == []
     assert seen("2020-06-03T07:50:00") == [70]
     assert seen("2020-06-03T08:10:00") == [71]
-    assert seen("2020-06-30T23:00:00") == [71]
+    assert seen("2020-06-30T22:50:00") == [71]
     assert seen("2020-07-01T01:00:00") == []
 
 
@@ -43,9 +43,10 @@ def test_a_past_day_can_be_seen_as_it_was_seen_then(tmp_path, home):
     ("updated", "covered", "until"),
     [
         ("2020-06-05T10:00:00Z", "2020-06-10T00:00:00Z", "2020-06-05T10:00:00"),  # the version says when
-        (None, "2020-06-10T00:00:00Z", "2020-06-10T00:00:00"),  # else the export does
-        (None, None, "2020-06-02T00:00:00"),  # else the last day of the source, that of the last visit, is over
-        ("2020-01-01T00:00:00Z", None, "2020-06-01T10:05:00"),  # never before it was known at all
+        (None, "2020-06-10T05:00:00Z", "2020-06-09T23:00:00"),  # else the export does, whose last whole day sees it
+        (None, None, "2020-06-01T23:00:00"),  # else the last day of the source, that of the last visit
+        ("2020-01-01T00:00:00Z", "2020-06-10T05:00:00Z", "2020-06-09T23:00:00"),  # what the reading before saw held
+        ("2020-06-11T00:00:00Z", "2020-06-10T05:00:00Z", "2020-06-09T23:00:00"),  # a clock that goes wrong
     ],
 )
 def test_until_when_an_event_held(tmp_path, home, updated, covered, until):
@@ -69,7 +70,7 @@ def test_what_another_record_changes_ends_with_the_export_that_brought_it(tmp_pa
     ingest(place, home, SETTINGS)
     ended = superseded_events(home, load_key())
     assert set(ended["code"]) == {WEIGHT, "ENCOUNTER//OTHER//start", "ENCOUNTER//OTHER//end"}
-    assert set(ended["known_until"]) == {moved(home, "a", "2020-06-12T00:00:00")}
+    assert set(ended["known_until"]) == {moved(home, "a", "2020-06-11T23:00:00")}
 
 
 def test_the_same_fact_told_by_another_record_did_not_end(tmp_path, home):

@@ -6,9 +6,10 @@ import polars as pl
 import pytest
 
 from features.settings import StudySettings
-from features.tables import DataProfile, Labels, Predictions, RecordCounts, SkippedTasks, empty
+from features.tables import Audits, DataProfile, Labels, Predictions, RecordCounts, SkippedTasks, empty
 from features.tasks.schema import load_tasks
-from models.evaluation import LADDER, evaluate, tuning_threshold
+from models.evaluation import evaluate, tuning_threshold
+from models.ladder import LADDER
 from models.questions import Question
 from models.report import write_report
 from models.report.calibration_groups import risk_groups, wilson_interval
@@ -44,6 +45,8 @@ def report(
     source: str = "Synthea R4",
     released: str | None = "logistic_regression",
     knows: bool = True,
+    rungs: tuple[str, ...] = LADDER,
+    audits: pl.DataFrame | None = None,
 ):
     random = np.random.default_rng(0)
     start = datetime(2015, 1, 1)
@@ -59,12 +62,12 @@ def report(
             told = risk if knows else float(random.uniform(0.02, 0.6))
             score = float(np.log(told / (1 - told)))
             predictions += [
-                (10**15 + subject, now, "acute_care", 365, split, model, score, told, is_event) for model in LADDER
+                (10**15 + subject, now, "acute_care", 365, split, model, score, told, is_event) for model in rungs
             ]
     judged = table(Predictions, predictions)
     thresholds = {
         (QUESTION, model): tuning_threshold(judged.filter(pl.col("split") == "tuning", pl.col("model") == model))
-        for model in LADDER
+        for model in rungs
     }
     evaluations = evaluate(judged, {QUESTION: released} if released else {}, thresholds, SETTINGS)
     path = write_report(
@@ -80,6 +83,7 @@ def report(
         model_version="abc123",
         tasks=load_tasks(),
         features=described(people),
+        audits=audits,
     )
     return path.read_text()
 
@@ -99,6 +103,27 @@ def test_the_page_stands_alone_and_says_what_matters(tmp_path):
     assert "<script" not in page
     assert 'src="http' not in page
     assert page == report(tmp_path)
+
+
+def test_comparators_stand_between_age_and_sex_and_the_rest_and_missing_ones_are_named(tmp_path):
+    page = report(tmp_path, rungs=(*LADDER, "charlson", "prior_use"))
+    names = re.findall(
+        r'<tr(?: class="released")?><td class="whole">([A-Z][^<]+)', page[page.index("The models, on") :]
+    )
+    assert names[:4] == ["Age and sex", "Charlson index", "Visits of the year before", "Logistic regression"]
+    assert "Not compared" not in page
+    assert "train patients:\nVisits of the year before." in report(tmp_path)  # acute_care names it
+
+
+@pytest.mark.parametrize(("verdict", "told"), [("gives away", True), ("silent", False)])
+def test_the_audit_says_whether_the_shape_gives_the_outcome_away(tmp_path, verdict, told):
+    numbers = (600, 400, 120, 0.985, 0.714, 0.271, 0.215, 0.321)
+    page = report(tmp_path, audits=table(Audits, [(*QUESTION, *numbers, verdict, "years_observed")]))
+    assert ("The shape of the records gives this outcome away." in page) == told
+    assert ("nothing beyond chance" in page) != told
+    assert "+0.27 (+0.21 to +0.32)" in page or "+0.27 (+0.22 to +0.32)" in page
+    assert ("years from the start of the observation" in page) == told
+    assert "gives this outcome away" not in report(tmp_path)
 
 
 def test_real_sources_have_no_synthetic_banner(tmp_path):
@@ -253,11 +278,14 @@ def test_without_features_the_population_has_no_age_and_sex():
 
 
 def test_tasks_in_words():
-    facts = {task.name: dict(task_facts(task)) for task in load_tasks()}
+    facts = {task.name: dict(task_facts(task, task.horizons_days[-1])) for task in load_tasks()}
     assert facts["mortality"]["Outcome"] == "Death."
     assert facts["mortality"]["Within"] == "365 days."
     assert facts["type_2_diabetes"]["Who is asked"].startswith(
         "Patients aged 18 years or more; nothing known of Type 2 diabetes mellitus, "
     )
-    assert facts["type_2_diabetes"]["Outcome"] == "Type 2 diabetes mellitus. Only the first record ever of each counts."
+    assert facts["type_2_diabetes"]["Outcome"] == (
+        "Type 2 diabetes mellitus, Insulin or a sulfonylurea or HbA1c from 6.5 %. "
+        "Only the first record ever of any of them counts."
+    )
     assert "at most once in 30 days" in facts["acute_care"]["When"]

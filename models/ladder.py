@@ -1,0 +1,54 @@
+"""Which models answer a question, simplest first, and what are they called?
+
+Every question is answered by the four models of LADDER. The comparators that its task names, clinical scores above all,
+are rungs of their own between age and sex and the models that read everything.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from features.tasks.schema import Comparator
+
+LADDER = ("age_sex", "logistic_regression", "lightgbm", "timeline_transformer")
+WORDS = {
+    "age_sex": "Age and sex",
+    "logistic_regression": "Logistic regression",
+    "lightgbm": "LightGBM",
+    "timeline_transformer": "Timeline transformer",
+    "ada_risk_reduced": "ADA risk test (reduced)",
+    "caide_reduced": "CAIDE (reduced)",
+    "cha2ds2_vasc": "CHA₂DS₂-VASc",
+    "charlson": "Charlson index",
+    "charlson_age": "Charlson index with age",
+    "egfr": "eGFR",
+    "findrisc_reduced": "FINDRISC (reduced)",
+    "hospital": "HOSPITAL score",
+    "kfre_2y": "KFRE, 2 years",
+    "kfre_5y": "KFRE, 5 years",
+    "lace": "LACE index",
+    "news2": "NEWS2",
+    "pce": "Pooled cohort equations",
+    "prevent_ascvd": "PREVENT, ASCVD",
+    "prevent_cvd": "PREVENT, total CVD",
+    "prevent_hf": "PREVENT, heart failure",
+}
+
+
+def ladder_of(models: Iterable[str]) -> tuple[str, ...]:
+    """The models of one question, simplest first: age and sex, its comparators by name, then the others."""
+    found = set(models)
+    return (
+        *(model for model in LADDER[:1] if model in found),
+        *sorted(found - set(LADDER)),
+        *(model for model in LADDER[1:] if model in found),
+    )
+
+
+def comparators_of(models: Iterable[str]) -> tuple[str, ...]:
+    """Those of the models that are comparators, by name."""
+    return tuple(sorted(set(models) - set(LADDER)))
+
+
+def words_of(model: str, comparators: Sequence[Comparator] = ()) -> str:
+    """A model's name as people read it: the title that its task gives, else the name of the score."""
+    titles = {comparator.name: comparator.title for comparator in comparators}
+    return titles.get(model) or WORDS.get(model) or model.replace("_", " ").capitalize()
