@@ -16,7 +16,7 @@ import polars as pl
 from features.observation import observation_periods
 from features.settings import StudySettings
 from features.tables import SPLITS
-from features.tasks.aces import aces_events, without_rows, write_aces_tasks
+from features.tasks.aces import aces_events, without_answers, without_rows, write_aces_tasks
 from features.tasks.aces_answers import aces_answers
 from features.tasks.labels import build_labels
 from features.tasks.moments import KEYS
@@ -47,6 +47,25 @@ class Agreement:
     def is_exact(self) -> bool:
         """Whether nothing differs."""
         return self.ours == self.theirs == self.both and self.answered == self.agree
+
+
+def agreements(
+    parts: Iterable[pl.LazyFrame],
+    labels: pl.DataFrame,
+    periods: pl.DataFrame,
+    tasks: list[Task],
+    settings: StudySettings,
+    tools: Path,
+) -> list[Agreement]:
+    """Have ACES draw the tasks again from events (`parts`: whole subjects each), and compare with our labels."""
+    with TemporaryDirectory() as folder:
+        room = Path(folder)
+        (room / "data").mkdir()
+        for number, events in enumerate(parts):
+            aces_events(events).collect().write_parquet(room / "data" / f"{number}.parquet")
+        write_aces_tasks(tasks, room / "tasks")
+        run_aces(tools / "bin" / "aces-cli", room / "data", room / "tasks", room / "out")
+        return compare(labels, room / "out" / "counts", periods, tasks, settings)
 
 
 def run_aces(command: Path, data: Path, tasks: Path, out: Path) -> None:
@@ -115,15 +134,9 @@ def main() -> None:
     )
     splits = pl.read_parquet(tables / "subject_splits.parquet")
     labels = build_labels(study.events(), periods, splits, tasks, study.settings)
-    with TemporaryDirectory() as folder:
-        room = Path(folder)
-        (room / "data").mkdir()
-        for split in SPLITS:
-            of_split = pl.scan_parquet(options.home / "meds" / "data" / split / "*.parquet")
-            aces_events(of_split).collect().write_parquet(room / "data" / f"{split}.parquet")
-        reasons = write_aces_tasks(tasks, room / "tasks")
-        run_aces(options.tools / "bin" / "aces-cli", room / "data", room / "tasks", room / "out")
-        compared = compare(labels, room / "out" / "counts", periods, tasks, study.settings)
+    parts = [pl.scan_parquet(options.home / "meds" / "data" / split / "*.parquet") for split in SPLITS]
+    compared = agreements(parts, labels, periods, tasks, study.settings, options.tools)
+    reasons = {task.name: reason for task in tasks if (reason := without_rows(task) or without_answers(task))}
     if options.json:
         print(json.dumps({"agreement": [asdict(one) for one in compared], "reasons": reasons}))
         return

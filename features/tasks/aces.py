@@ -115,7 +115,10 @@ def said_afterwards(task: Task) -> list[str]:
         "Only moments after which the source covers the horizon count; who moves away before it is censored.",
     ]
     if task.is_about_stays:
-        said.append("Stays are told apart by time, so one person's stays must neither overlap nor be empty.")
+        said.append(
+            "Stays are told apart by time alone: exact where one person's stays neither overlap nor are empty, and "
+            "each is known to have ended before the next begins."
+        )
     if task.outcome.starts_after_days:
         said.append("A row with an outcome in the window `gap` is left out, after the spacing.")
     if task.outcome.first is not None:
