@@ -1,6 +1,6 @@
 # Everything a person types. `make run` is the shortest way to a result; `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help install run test ui bench lint format check
+.PHONY: help install run test ui bench lint format check meds-tools
 
 # The newest Python that the project supports (pyproject.toml: >=3.11,<3.13).
 PYTHON ?= $(firstword $(shell command -v python3.11) $(shell command -v python3.12) $(shell command -v python3))
@@ -21,7 +21,7 @@ HOME_OPTION := $(if $(HOME_DIR),--home "$(HOME_DIR)")
 TORCH_INDEX ?=
 
 help: ## List what can be made.
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 install: $(STAMP) ## Make .venv and install everything into it; does nothing when it is up to date.
 
@@ -34,6 +34,11 @@ $(STAMP): pyproject.toml
 	$(VENV)/bin/python -m pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "torch>=2.8,<2.14"
 	$(VENV)/bin/python -m pip install --quiet --editable ".[dev]"
 	@touch $(STAMP)
+
+# The tools of the MEDS community cap polars below 2 and bring hydra, on which Dagster breaks: never into .venv.
+meds-tools: ## Make .venv-meds with ACES, with which a test has the cohorts drawn again (docs/tasks.md).
+	test -x .venv-meds/bin/python || "$(PYTHON)" -m venv .venv-meds
+	.venv-meds/bin/python -m pip install --quiet --requirement requirements-meds.txt
 
 run: install ## Run the main job; FROM=simulated (default, PATIENTS=3000), examples, synthea, https://server or a folder.
 	$(SEQUELA) run $(if $(FROM),--from "$(FROM)") $(if $(PATIENTS),--patients "$(PATIENTS)") $(OPTIONS) $(HOME_OPTION)

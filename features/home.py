@@ -21,6 +21,11 @@ class Home:
         return self.path / "meds"
 
     @property
+    def meds_labels(self) -> Path:
+        """The labels as MEDS label files, one a task and horizon."""
+        return self.path / "meds_labels"
+
+    @property
     def tables(self) -> Path:
         """One Parquet file a table."""
         return self.path / "tables"

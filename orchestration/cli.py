@@ -70,6 +70,10 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--processes", type=_positive, help="processes that read records (default: one a core)")
     run.set_defaults(command=commands.run)
 
+    tasks = of.add_parser("tasks", help="what is forecast: the tasks, and the same as ACES task files")
+    tasks.add_argument("--aces", type=Path, metavar="FOLDER", help="write them there for ACES, one file a horizon")
+    tasks.set_defaults(command=commands.tasks)
+
     score = of.add_parser("score", parents=[shared], help="score every eligible patient for one day")
     score.add_argument("--as-of", type=_day, required=True, help="the real day, YYYY-MM-DD")
     score.set_defaults(command=commands.score)

@@ -55,6 +55,22 @@ def run(options: argparse.Namespace) -> None:
     print("\n".join(summary_lines(home, as_of, settings.smallest_cell)))
 
 
+def tasks(options: argparse.Namespace) -> None:
+    """The tasks that ship with Sequela; with --aces, also their files for ACES and what it cannot say."""
+    from features.tasks.aces import write_aces_tasks
+    from features.tasks.schema import load_tasks
+
+    shipped = load_tasks()
+    width = max(len(task.name) for task in shipped)
+    for task in shipped:
+        horizons = ", ".join(f"{days:,}" for days in task.horizons_days)
+        print(f"{task.name:{width}}  {task.title}; {horizons} days")
+    if options.aces is not None:
+        for name, reason in write_aces_tasks(shipped, options.aces).items():
+            print(f"Not in ACES: {name}: {reason}")
+        print(f"ACES task files: {options.aces}")
+
+
 def _named_source(typed: str | None, home: Home) -> str:
     """What was typed after --from, or the simulated population; never in the place of a hospital's own records."""
     from features.sources.choice import is_of_ours

@@ -68,10 +68,10 @@ def moments_by_step(
         moments = left
         yield words, left
     if spacing_days := task.prediction_time.at_most_one_per_days:
-        moments = _spaced(moments.sort(KEYS), timedelta(days=spacing_days))
+        moments = spaced(moments.sort(KEYS), timedelta(days=spacing_days))
         yield f"at most one in {spacing_days:,} days", moments
     shortest = task.horizons_days[0]
-    moments = _covered(moments.sort(KEYS), periods, shortest)
+    moments = covered(moments.sort(KEYS), periods, shortest)
     yield f"the {shortest:,} days after are covered by the source", moments
 
 
@@ -98,7 +98,7 @@ def label(moments: pl.DataFrame, events: pl.LazyFrame, periods: pl.DataFrame, ta
         is_inside = pl.col("outcome") <= pl.col("stay_end").fill_null(pl.col("end"))
         followed = followed.with_columns(outcome=pl.when(is_inside).then("outcome"))
     of_horizons = [
-        _at_horizon(_covered(followed, periods, days), task, days).with_columns(
+        _at_horizon(covered(followed, periods, days), task, days).with_columns(
             task=pl.lit(task.name), horizon_days=pl.lit(days, pl.Int32)
         )
         for days in task.horizons_days
@@ -229,7 +229,7 @@ def events_of_tasks(events: pl.LazyFrame, tasks: list[Task]) -> pl.LazyFrame:
     return pl.concat([read, egfr_events(read)]).collect().lazy() if asks_for_egfr else read
 
 
-def _covered(moments: pl.DataFrame, periods: pl.DataFrame, horizon_days: int) -> pl.DataFrame:
+def covered(moments: pl.DataFrame, periods: pl.DataFrame, horizon_days: int) -> pl.DataFrame:
     """Keep the moments after which the source covers the whole horizon."""
     return (
         moments.join(periods.select("subject_id", "covered_until"), on="subject_id", maintain_order="left")
@@ -238,7 +238,7 @@ def _covered(moments: pl.DataFrame, periods: pl.DataFrame, horizon_days: int) ->
     )
 
 
-def _spaced(moments: pl.DataFrame, spacing: timedelta) -> pl.DataFrame:
+def spaced(moments: pl.DataFrame, spacing: timedelta) -> pl.DataFrame:
     """Take each person's first moment, then always the next that is at least `spacing` later.
 
     Expects the moments sorted by person and time. Whether one is taken depends on earlier ones alone.

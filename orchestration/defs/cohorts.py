@@ -1,5 +1,7 @@
 """Who is observed when, and what followed each prediction time."""
 
+import shutil
+
 import dagster as dg
 import polars as pl
 
@@ -7,7 +9,9 @@ from features.observation import observation_periods
 from features.tables import StudyDays, checked
 from features.tasks.cohorts import cohort_counts as count_cohorts
 from features.tasks.labels import build_labels
+from features.tasks.meds_labels import write_meds_labels
 from features.tasks.schema import load_tasks
+from orchestration.beside import beside
 from orchestration.resources import Study
 from orchestration.source_labels import source_label
 from orchestration.tables_io import column_schema
@@ -57,6 +61,18 @@ def labels(study: Study, observation_periods: pl.LazyFrame, subject_splits: pl.L
     return build_labels(
         study.events(), observation_periods.collect(), subject_splits.collect(), load_tasks(), study.settings
     )
+
+
+@dg.asset(group_name="cohorts", kinds={"parquet"}, code_version="1")
+def meds_labels(study: Study, labels: pl.LazyFrame) -> dg.MaterializeResult:
+    """The labels as MEDS label files, one a task and horizon; censored rows are left out."""
+    folder = study.home.meds_labels
+    shutil.rmtree(building := beside(folder), ignore_errors=True)
+    building.mkdir(parents=True)
+    left_out = write_meds_labels(labels.collect(), building)
+    shutil.rmtree(folder, ignore_errors=True)
+    building.rename(folder)
+    return dg.MaterializeResult(metadata={"censored_rows_left_out": left_out})
 
 
 @dg.asset(

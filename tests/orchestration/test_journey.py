@@ -81,6 +81,14 @@ def test_every_task_is_judged_or_skipped_with_a_reason(summary):
             assert 0 <= measures["brier"] <= 1
 
 
+def test_the_labels_stand_as_meds_label_files(home):
+    known = pl.read_parquet(home.tables / "labels.parquet").filter(pl.col("state") != "censored")
+    files = {file: pl.read_parquet(file) for file in home.meds_labels.rglob("*.parquet")}
+    assert len(files) == known.select("task", "horizon_days").n_unique()
+    assert sum(table.height for table in files.values()) == known.height
+    assert sum(table["boolean_value"].sum() for table in files.values()) == (known["state"] == "event").sum()
+
+
 def test_the_planted_effect_is_learnt(summary):
     """BNP drives admissions; age and sex alone do not know it."""
     judged = summary["tasks"]["acute_care"]["models"]
