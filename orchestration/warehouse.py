@@ -59,7 +59,7 @@ def publish_warehouse(home: Home) -> int:
     Raises TableError when a table has not been made yet. The last good warehouse stays until the new one is whole.
     """
     _forget_scores_of_others(home)
-    _forget_features_of_days(home)
+    _forget_what_was_made_before_the_reading(home)
     building = beside(home.warehouse)
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
@@ -128,12 +128,12 @@ def _forget_scores_of_others(home: Home) -> None:
         building.replace(day)
 
 
-def _forget_features_of_days(home: Home) -> None:
+def _forget_what_was_made_before_the_reading(home: Home) -> None:
     """Delete what was made of the last reading's patients, some of whom may have left; it can be made again exactly."""
     read = (home.meds / STATE).stat().st_mtime if (home.meds / STATE).exists() else 0
-    for day in (home.tables / "features_as_of").glob("*.vault"):
-        if day.stat().st_mtime < read:
-            day.unlink()
+    for made in (*(home.tables / "features_as_of").glob("*.vault"), *home.meds_labels.rglob("*.parquet")):
+        if made.stat().st_mtime < read:
+            made.unlink()
 
 
 def _count_strangers(connection: duckdb.DuckDBPyConnection) -> int:

@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 from features import tables
+from features.dataset import STATE
 from features.errors import TableError
 from orchestration.defs.scoring import warehouse
 from orchestration.resources import Study
@@ -153,3 +154,16 @@ def test_a_question_reaches_nothing_else(home, question):
     publish_warehouse(home)
     with open_warehouse(home.warehouse) as connection, pytest.raises(duckdb.Error):
         connection.sql(question)
+
+
+def test_files_made_before_the_last_reading_go(tmp_path):
+    home = write_small_home(tmp_path / "home")
+    made = [home.tables / "features_as_of" / "2020-01-01.vault", home.meds_labels / "mortality" / "365d.parquet"]
+    newer = home.meds_labels / "mortality" / "730d.parquet"
+    state = home.meds / STATE
+    for file, second in ((made[0], 1), (made[1], 1), (state, 2), (newer, 3)):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"")
+        os.utime(file, (second, second))
+    publish_warehouse(home)
+    assert [file.exists() for file in (*made, newer)] == [False, False, True]
