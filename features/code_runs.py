@@ -5,7 +5,7 @@ row here stands for all moments of a person between two changes; `cells_of` give
 that of the feature table (features.windows); only the time of events counts here, as in any MEDS dataset.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import polars as pl
@@ -15,6 +15,7 @@ from features.windows import rows_of_runs, window_runs
 
 CODE_STATISTICS = ("count",)
 VALUE_STATISTICS = ("count", "sum", "sum_of_squares", "minimum", "maximum")
+_EVENTS_AT_ONCE = 50_000
 _ROWS = {"person": pl.UInt32, "measure": pl.UInt32, "from_row": pl.UInt32, "until_row": pl.UInt32, "count": pl.UInt32}
 
 
@@ -58,19 +59,30 @@ def runs_of_shard(
 
 
 def write_code_runs(shards: Iterable[pl.LazyFrame], folder: Path, windows: Mapping[str, int | None]) -> int:
-    """Write the runs of every shard: <folder>/<number>/<table>.parquet, and codes.parquet. Returns how many moments."""
+    """Write the runs of a dataset: <folder>/<number>/<table>.parquet, and codes.parquet. Returns how many moments.
+
+    Each number holds some people of a shard, with not many more than 50,000 events together, so that memory does not
+    grow with the shards.
+    """
     shards = list(shards)
     folder.mkdir(parents=True, exist_ok=True)
     codes = codes_of(shards)
     codes.write_parquet(folder / "codes.parquet")
     moments = 0
-    for number, shard in enumerate(shards):
-        for name, table in runs_of_shard(shard, codes, windows).items():
+    for number, part in enumerate(part for shard in shards for part in _parts_of(shard)):
+        for name, table in runs_of_shard(part, codes, windows).items():
             place = folder / str(number) / f"{name}.parquet"
             place.parent.mkdir(parents=True, exist_ok=True)
             table.write_parquet(place, compression="zstd")
             moments += table.height if name == "moments" else 0
     return moments
+
+
+def _parts_of(shard: pl.LazyFrame) -> Iterator[pl.LazyFrame]:
+    sizes = shard.group_by("subject_id").len().collect(engine="streaming").sort("subject_id")
+    part = (pl.col("len").cast(pl.Int64).cum_sum() - 1) // _EVENTS_AT_ONCE
+    for people in sizes.with_columns(part=part).partition_by("part", maintain_order=True):
+        yield shard.filter(pl.col("subject_id").is_in(people["subject_id"].implode()))
 
 
 def cells_of(runs: pl.DataFrame) -> pl.DataFrame:

@@ -77,6 +77,27 @@ def test_files_hold_what_a_shard_gives(tmp_path):
     assert written.equals(runs_of_shard(shards[1], codes, WINDOWS)["365d/values"])
 
 
+def test_people_in_parts_are_the_same_people(tmp_path, monkeypatch):
+    monkeypatch.setattr("features.code_runs._EVENTS_AT_ONCE", 100)
+    events = drawn_events()
+    write_code_runs([events.lazy()], tmp_path, WINDOWS)
+    codes = pl.read_parquet(tmp_path / "codes.parquet")
+    whole = runs_of_shard(events.lazy(), codes, WINDOWS)
+
+    def cells(moments: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
+        return cells_of(runs).join(moments.with_row_index("row"), on="row").drop("row")
+
+    parts = [folder for folder in sorted(tmp_path.iterdir()) if folder.is_dir()]
+    assert len(parts) > 3
+    told = [
+        cells(pl.read_parquet(part / "moments.parquet"), pl.read_parquet(part / "30d" / "values.parquet"))
+        for part in parts
+    ]
+    expected = cells(whole["moments"], whole["30d/values"])
+    keys = ["subject_id", "time", "measure"]
+    assert pl.concat(told).sort(keys).equals(expected.sort(keys))
+
+
 @pytest.mark.skipif(not PEER.is_file(), reason="MEDS_TAB_PYTHON names no Python with meds-tab 0.2.0")
 def test_cells_are_those_of_meds_tab(tmp_path):
     events = drawn_events()
