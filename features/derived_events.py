@@ -3,6 +3,7 @@
 import polars as pl
 
 from features.meds_codes import BIRTH
+from features.scores.egfr import egfr
 
 EGFR = "DERIVED//EGFR"
 CREATININE = ("LOINC//2160-0", "LOINC//38483-4")
@@ -21,23 +22,21 @@ def egfr_events(events: pl.LazyFrame) -> pl.LazyFrame:
               than female or male, and below 18 years, because the equation was fitted on adults.
     Source:   CKD-EPI 2021, creatinine, without race; Inker, N Engl J Med 2021;385:1737-49.
     """
+    female, male = (pl.col("code") == f"SEX//{sex}" for sex in ("female", "male"))
     people = events.group_by("subject_id").agg(
         birth=pl.col("time").filter(pl.col("code") == BIRTH).min(),
-        is_female=pl.col("code").filter(pl.col("code").is_in(["SEX//female", "SEX//male"])).max() == "SEX//female",
+        is_female=pl.when(female.any()).then(1).when(male.any()).then(0),
     )
-    age = (pl.col("time") - pl.col("birth")).dt.total_seconds() / 86_400 / _DAYS_PER_YEAR
-    ratio = pl.col("numeric_value").cast(pl.Float64) / pl.when("is_female").then(0.7).otherwise(0.9)
-    egfr = (
-        142
-        * ratio.clip(upper_bound=1) ** pl.when("is_female").then(-0.241).otherwise(-0.302)
-        * ratio.clip(lower_bound=1) ** -1.2
-        * 0.9938**age
-        * pl.when("is_female").then(1.012).otherwise(1.0)
-    )
+    age_years = (pl.col("time") - pl.col("birth")).dt.total_seconds() / 86_400 / _DAYS_PER_YEAR
+    creatinine = pl.col("numeric_value").cast(pl.Float64)
     return (
-        events.filter(pl.col("code").is_in(CREATININE), pl.col("unit") == "mg/dL", pl.col("numeric_value") > 0)
+        events.filter(pl.col("code").is_in(CREATININE), pl.col("unit") == "mg/dL", creatinine > 0)
         .join(people, on="subject_id")
-        .filter(age >= _YOUNGEST_YEARS, pl.col("is_female").is_not_null())
-        .with_columns(code=pl.lit(EGFR), numeric_value=egfr.cast(pl.Float32), unit=pl.lit("mL/min/{1.73_m2}"))
+        .filter(age_years >= _YOUNGEST_YEARS, pl.col("is_female").is_not_null())
+        .with_columns(
+            code=pl.lit(EGFR),
+            numeric_value=egfr(creatinine, age_years, pl.col("is_female")).cast(pl.Float32),
+            unit=pl.lit("mL/min/{1.73_m2}"),
+        )
         .drop("birth", "is_female")
     )

@@ -313,9 +313,10 @@ class Audits(dy.Schema):
     difference = dy.Float64(description="How much the shape adds to AUROC.")
     difference_low = dy.Float64(description="Lower end of its 95 % interval, by bootstrap of patients.")
     difference_high = dy.Float64(description="Upper end of its interval.")
-    verdict = dy.String(
-        check=_one_of(["silent", "gives away"]), description="gives away when the interval lies above 0."
+    chance = dy.Float64(
+        min=0, max=1, description="How likely so large a gain is by chance in one of the questions audited together."
     )
+    verdict = dy.String(check=_one_of(["silent", "gives away"]), description="gives away when chance is 0.025 or less.")
     most_used = dy.String(description="The measure of shape that helped most in fitting (features/record_shape.py).")
 
 

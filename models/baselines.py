@@ -48,7 +48,8 @@ class LinearModel(BaseModel, frozen=True, extra="forbid"):
 
     The design holds, for each feature: its value (median where missing, then standardised, then cut at ±5; those in
     `logits` are probabilities and count by their log-odds); for `squared` features the standardised square; and for
-    `missing_flags` 1 where the value is missing.
+    `missing_flags` 1 where the value is missing. Where `only_without` names a feature, the others count only in rows
+    in which that one is missing.
     """
 
     features: list[str]
@@ -60,6 +61,7 @@ class LinearModel(BaseModel, frozen=True, extra="forbid"):
     coefficients: list[float]
     intercept: float
     logits: list[str] = []
+    only_without: str = ""
 
 
 def fit_age_sex(
@@ -70,23 +72,23 @@ def fit_age_sex(
     Shapes: N rows, F features: train (N, F), train_events (N,). Hardly penalised.
     """
     part = _columns(train, columns, demographic)
-    squared = [name for place, name in enumerate(demographic) if len(np.unique(part[:, place])) > 3]
+    squared = _not_yes_or_no(train, columns, demographic)
     prepared = _prepare(part, demographic, squared=squared, with_missing_flags=False)
     return _fitted(prepared, part, train_events, (1.0,))[0]
 
 
 def fit_comparator(
-    train: Matrix, train_events: NDArray[np.bool_], columns: list[str], wanted: Sequence[str]
+    train: Matrix, train_events: NDArray[np.bool_], columns: list[str], wanted: Sequence[str], demographic: list[str]
 ) -> LinearModel | None:
     """Logistic regression on a few columns, such as a clinical score, with a flag for rows where one is missing.
 
-    Hardly penalised, so that a published score is judged by its ranking and is calibrated like the other models. A
-    column that lies between 0 and 1 everywhere is a probability, and counts by its log-odds. None when no column
-    of `wanted` is there with two different values. Shapes: train (N, F), train_events (N,).
+    Where a comparator of one column has no value, age and sex answer in its place: a score that can seldom be computed
+    is not to look weak for that. Hardly penalised, so that a published score is judged by its ranking and is calibrated
+    like the other models. A column that lies between 0 and 1 everywhere is a probability, and counts by its log-odds.
+    None when no column of `wanted` is there with two different values. Shapes: train (N, F), train_events (N,).
     """
     there = [name for name in wanted if name in columns]
-    part = _columns(train, columns, there)
-    known = [column[~np.isnan(column)] for column in part.T]
+    known = [column[~np.isnan(column)] for column in _columns(train, columns, there).T]
     varied = [name for name, values in zip(there, known, strict=True) if len(values) and np.ptp(values) > 0]
     if not varied:
         return None
@@ -95,9 +97,13 @@ def fit_comparator(
         for name, values in zip(there, known, strict=True)
         if name in varied and values.min() > 0 and values.max() < 1
     ]
-    part = _columns(part, there, varied)
-    prepared = _prepare(part, varied, squared=[], with_missing_flags=True, logits=logits)
-    return _fitted(prepared, part, train_events, (1.0,))[0]
+    is_gapped = len(wanted) == 1 and bool(np.isnan(_columns(train, columns, varied)).any())
+    names = [*varied, *demographic] if is_gapped else varied
+    part = _columns(train, columns, names)
+    squared = _not_yes_or_no(train, columns, demographic) if is_gapped else []
+    prepared = _prepare(part, names, squared=squared, with_missing_flags=True, logits=logits)
+    gated = prepared.model_copy(update={"only_without": varied[0] if is_gapped else ""})
+    return _fitted(gated, part, train_events, (1.0,))[0]
 
 
 def fit_logistic_regression(
@@ -221,7 +227,13 @@ def _design_parts(model: LinearModel, features: Matrix) -> tuple[Matrix, Matrix,
     squared = [model.features.index(name) for name in model.squared]
     flagged = [model.features.index(name) for name in model.missing_flags]
     # The mean of a squared standardised value is 1, so less 1 it is nought for the average patient.
-    return scaled, scaled[:, squared] ** 2 - 1, missing[:, flagged].astype(np.float64)
+    squares, flags = scaled[:, squared] ** 2 - 1, missing[:, flagged].astype(np.float64)
+    if model.only_without:
+        place = model.features.index(model.only_without)
+        is_missing = missing[:, [place]]
+        scaled = np.where(np.arange(scaled.shape[1]) == place, scaled, scaled * is_missing)
+        squares, flags = squares * is_missing, flags * is_missing
+    return scaled, squares, flags
 
 
 def _fitted(
@@ -243,6 +255,11 @@ def _fitted(
             found = {"coefficients": coefficients, "intercept": float(solver.intercept_[0])}
             models.append(prepared.model_copy(update=found))
     return models
+
+
+def _not_yes_or_no(features: Matrix, columns: list[str], wanted: list[str]) -> list[str]:
+    part = _columns(features, columns, wanted)
+    return [name for place, name in enumerate(wanted) if len(np.unique(part[:, place])) > 3]
 
 
 def _slices(rows: int) -> list[slice]:

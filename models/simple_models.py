@@ -8,6 +8,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from features.errors import ModelError
+from features.scores.columns import BY_RACE
 from features.settings import StudySettings
 from features.tasks.schema import Comparator
 from models.baselines import (
@@ -55,12 +56,19 @@ def fit_simple_models(
     )
     x_train, x_tuning, x_judged = (feature_matrix(features, part, columns) for part in (train, tuning, judged))
     y_train, y_tuning = train["is_event"].to_numpy(), tuning["is_event"].to_numpy()
-    compared = {one.name: fit_comparator(x_train, y_train, columns, one.features) for one in comparators}
+    compared = {one.name: fit_comparator(x_train, y_train, columns, one.features, demographic) for one in comparators}
+    # A score that reads race is a comparator, for that is how it was published, and no model's input.
+    is_general = (definitions["statistic"] != BY_RACE).to_numpy()
+    general = [name for name, is_one in zip(columns, is_general, strict=True) if is_one]
     linear = {
         "age_sex": fit_age_sex(x_train, y_train, columns, demographic),
         **{name: model for name, model in compared.items() if model is not None},
-        "logistic_regression": fit_logistic_regression(x_train, y_train, x_tuning, y_tuning, columns),
+        "logistic_regression": fit_logistic_regression(
+            x_train[:, is_general], y_train, x_tuning[:, is_general], y_tuning, general
+        ),
     }
+    # Trees never split on a column that is the same for everybody, so later they do not read it either.
+    x_train[:, ~is_general], x_tuning[:, ~is_general] = 0, 0
     trees = fit_lightgbm(x_train, y_train, x_tuning, y_tuning, settings.seed)
     scores = {name: linear_log_odds(model, x_judged, columns) for name, model in linear.items()}
     left_out = tuple(name for name, model in compared.items() if model is None)

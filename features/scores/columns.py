@@ -9,6 +9,8 @@ from features.scores.engine import Score, clinical_scores, scored_rows
 from features.scores.registry import answerable, load_scores
 
 KIND = "clinical_score"
+BY_RACE = "clinical_score_by_race"
+"""The statistic of a score that reads race: a comparator, never an input of the models that read all columns."""
 _PREFIX = "score_"
 _OF_PERSONS = ("age", "static")
 
@@ -25,7 +27,7 @@ def score_definitions(codes: pl.DataFrame) -> list[dict[str, str | int | list[st
             "description": f"{score.title}; empty where it is not meant or an input is missing",
             "unit": score.unit,
             "kind": KIND,
-            "statistic": KIND,
+            "statistic": BY_RACE if _reads_race(score) else KIND,
             "codes": _codes(score),
             "window_days": _longest_window(score),
         }
@@ -69,6 +71,10 @@ def records_behind_scores(events: pl.LazyFrame, asked: pl.DataFrame) -> pl.DataF
         .select("row", "record_id", "age_days")
         .drop_nulls("record_id")
     )
+
+
+def _reads_race(score: Score) -> bool:
+    return any(code.startswith("RACE//") for one in score.inputs for code in one.codes)
 
 
 def _codes(score: Score) -> list[str]:

@@ -172,7 +172,7 @@ def title_of(name: str, tasks: Sequence[Task]) -> str:
 def _shares_with_value(
     held_out: pl.DataFrame, features: pl.DataFrame, comparators: Sequence[Comparator]
 ) -> dict[str, float]:
-    """Of how many held-out prediction times each comparator's columns are known; the others get one common answer."""
+    """Of how many held-out prediction times each comparator's columns are known; age and sex answer for the others."""
     rows = held_out.select(KEYS).join(features, on=KEYS, how="left")
     there = {one.name: [name for name in one.features if name in features.columns] for one in comparators}
     known = {name: pl.all_horizontal(pl.col(columns).is_not_null()) for name, columns in there.items() if columns}

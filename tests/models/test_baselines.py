@@ -81,13 +81,17 @@ def test_a_probability_counts_by_its_log_odds():
 
 def test_a_score_ranks_as_it_was_published_and_answers_for_everybody():
     train, events = draw(2_000)
-    fitted = fit_comparator(train, events, COLUMNS, ["count"])
+    fitted = fit_comparator(train, events, COLUMNS, ["count"], COLUMNS[:2])
     assert fitted.missing_flags == ["count"]
     assert fitted.logits == []
     points = np.array([[50, 1, count] for count in (0, 1, 2, 3, np.nan)])
     log_odds = linear_log_odds(fitted, points, COLUMNS)
     assert (np.diff(log_odds[:4]) > 0).all()
-    assert np.isfinite(log_odds[4])
+    # Who has no score is told by age and sex; who has one, by the score alone.
+    aged = np.array([[age, sex, count] for count in (np.nan, 1) for age in (20, 50, 80) for sex in (0, 1)])
+    without, with_score = linear_log_odds(fitted, aged, COLUMNS).reshape(2, 6)
+    assert without[4] - without[0] > 0.6
+    assert np.ptp(with_score) == 0
     # One more point adds 1 to the log-odds of the drawn outcome; age, which is not told, makes it a little less.
     assert np.diff(log_odds[:3]) == pytest.approx([0.9, 0.9], abs=0.15)
 
@@ -96,7 +100,7 @@ def test_published_probabilities_are_taken_as_log_odds():
     random = np.random.default_rng(1)
     risk = random.uniform(0.01, 0.6, (4_000, 1))
     events = random.random(4_000) < risk[:, 0]
-    fitted = fit_comparator(risk, events, ["score_pce"], ["score_pce"])
+    fitted = fit_comparator(risk, events, ["score_pce"], ["score_pce"], [])
     assert fitted.logits == ["score_pce"]
     # The probability is right, so the fitted one is the same.
     told = 1 / (1 + np.exp(-linear_log_odds(fitted, np.array([[0.05], [0.3]]), ["score_pce"])))
@@ -106,14 +110,14 @@ def test_published_probabilities_are_taken_as_log_odds():
 @pytest.mark.parametrize("values", [np.full(400, 3.0), np.full(400, np.nan), np.where(np.arange(400) < 9, 3, np.nan)])
 def test_a_score_that_is_the_same_for_everybody_is_no_comparator(values):
     _, events = draw(400)
-    assert fit_comparator(values[:, None], events, ["score_lace"], ["score_lace"]) is None
-    assert fit_comparator(values[:, None], events, ["score_lace"], ["score_hospital"]) is None
+    assert fit_comparator(values[:, None], events, ["score_lace"], ["score_lace"], []) is None
+    assert fit_comparator(values[:, None], events, ["score_lace"], ["score_hospital"], []) is None
 
 
 def test_a_comparator_of_several_columns_uses_those_that_tell():
     train, events = draw(400)
     train[:, 1] = 1
-    fitted = fit_comparator(train, events, COLUMNS, ["count", "is_female", "age_years", "not_there"])
+    fitted = fit_comparator(train, events, COLUMNS, ["count", "is_female", "age_years", "not_there"], COLUMNS[:2])
     assert fitted.features == ["count", "age_years"]
 
 

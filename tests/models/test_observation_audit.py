@@ -10,7 +10,7 @@ from features.record_shape import SHAPE
 from features.settings import StudySettings
 from features.tables import Labels, checked, empty
 from models.calibration import sigmoid
-from models.observation_audit import audit_observation
+from models.observation_audit import _with_verdicts, audit_observation
 
 SETTINGS = StudySettings(bootstrap_resamples=200)
 TIMES = 3
@@ -95,3 +95,23 @@ def test_a_question_that_few_answer_is_not_audited():
     )
     assert audit_observation(shape, few, SETTINGS).is_empty()  # 10 patients are needed
     assert audit_observation(shape, empty(Labels), SETTINGS).is_empty()
+
+
+def test_one_gain_among_many_questions_must_be_larger_to_be_believed():
+    """A gain of 2.3 standard errors (p = 0.011) is believed alone, and not as one of three (0.032)."""
+    one = {
+        "task": "a",
+        "horizon_days": 365,
+        "rows": 9,
+        "subjects": 9,
+        "events": 4,
+        "auroc": 0.6,
+        "age_sex_auroc": 0.577,
+    }
+    one |= {"difference": 0.023, "difference_low": 0.0034, "difference_high": 0.0426, "most_used": "years_observed"}
+    nothing = {"difference": 0.0, "difference_low": -0.02, "difference_high": 0.02}
+    alone = _with_verdicts(pl.DataFrame([one]))
+    together = _with_verdicts(pl.DataFrame([one, one | nothing | {"task": "b"}, one | nothing | {"task": "c"}]))
+    assert alone["chance"].to_list() == pytest.approx([0.0107], abs=0.0005)
+    assert together["chance"].to_list() == pytest.approx([0.0322, 1, 1], abs=0.001)
+    assert [alone["verdict"].item(), together["verdict"][0]] == ["gives away", "silent"]
