@@ -131,7 +131,7 @@ def test_how_often_a_comparator_has_a_value_is_told(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("verdict", "told"), [("gives away", True), ("silent", False)])
 def test_the_audit_says_whether_the_shape_gives_the_outcome_away(tmp_path, verdict, told):
-    numbers = (600, 400, 120, 0.985, 0.714, 0.271, 0.215, 0.321)
+    numbers = (600, 400, 120, 0.985, 0.714, 0.271, 0.215, 0.321, 0.001)
     page = report(tmp_path, audits=table(Audits, [(*QUESTION, *numbers, verdict, "years_observed")]))
     assert ("The shape of the records gives this outcome away." in page) == told
     assert ("nothing beyond chance" in page) != told
