@@ -194,10 +194,28 @@ def _damaged_files(home: Home) -> list[str]:
 
 
 def _without_scores_lines(skipped: pl.DataFrame, judged: set[str]) -> list[str]:
-    """Why a task gives no scores: these records cannot answer it, or no model that was judged deserves it."""
+    """Why a task gives no scores: these records cannot answer it, or no model that was judged deserves it.
+
+    What holds of several tasks is told once.
+    """
+    reasons = dict(skipped.iter_rows())
+    alike = {
+        "Too few patients had the outcome, or did not: ": [
+            task for task, reason in reasons.items() if task not in judged and reason.startswith("within ")
+        ],
+        "No model told more than the base rate, at some horizon at least: ": [
+            task for task in reasons if task in judged
+        ],
+    }
+    told = {words: tasks for words, tasks in alike.items() if len(tasks) > 1}
+    grouped = {task for tasks in told.values() for task in tasks}
     return [
-        f"{task} {'gives no scores' if task in judged else 'was skipped'}: {_shortened(reason)}"
-        for task, reason in skipped.iter_rows()
+        *(f"{words}{', '.join(tasks)} (in full: FROM skipped_tasks)" for words, tasks in told.items()),
+        *(
+            f"{task} {'gives no scores' if task in judged else 'was skipped'}: {_shortened(reason)}"
+            for task, reason in reasons.items()
+            if task not in grouped
+        ),
     ]
 
 

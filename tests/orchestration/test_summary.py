@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from features import tables
-from orchestration.summary import question_name, summarise, summary_lines
+from orchestration.summary import _without_scores_lines, question_name, summarise, summary_lines
 from tests.orchestration.small_home import write_scores, write_small_home
 
 DAY = date(2021, 4, 1)
@@ -160,3 +160,14 @@ def test_what_to_type_next(home, source_kind, offered, not_offered):
     further = "\n".join(lines[lines.index("Type next:") :])
     assert offered in further
     assert not_offered not in further
+
+
+def test_what_holds_of_several_tasks_is_told_once():
+    few = "within 365 days fewer than 10 train patients had the outcome (10 are needed)"
+    skipped = {"a": few, "b": few, "c": "c.yaml:3: these records hold no code of it", "d": NOT_BETTER}
+    table = pl.DataFrame({"task": list(skipped), "reason": list(skipped.values())})
+    assert _without_scores_lines(table, judged={"d"}) == [
+        "Too few patients had the outcome, or did not: a, b (in full: FROM skipped_tasks)",
+        "c was skipped: c.yaml:3: these records hold no code of it",
+        f"d gives no scores: {NOT_BETTER}",
+    ]
