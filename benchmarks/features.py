@@ -3,7 +3,7 @@
 python -m benchmarks.features --from HOME_OR_MEDS_FOLDER [--patients N] [--people N] [--peer FOLDER] [--json]
 
 Both make every code in windows of 30 days, 365 days and the whole record, at every distinct time of an event: how
-often it occurred; of numbers the count, sum, sum of squares, lowest and highest; and the static codes. The same shards
+often it occurred; of numbers the count, sum, sum of squares, lowest and highest; and the static codes. The same shard
 of the same MEDS dataset, one process each, one after the other; memory is the largest resident set of a process.
 meds-tab 0.2.0 has an environment of its own, made in --peer (benchmarks.meds_tab says what its cells mean). It keeps
 every cell, this project runs of equal cells; `expanded` counts making every cell of every run too.
@@ -107,19 +107,19 @@ def shards_in(source: Path) -> list[pl.LazyFrame]:
 
 
 def write_some(source: Path, folder: Path, patients: int) -> int:
-    """Write the first patients, in the order of their ids, as MEDS shards of plain columns. Returns how many events."""
+    """Write the first patients, in the order of their ids, as one MEDS shard of plain columns. Returns the events.
+
+    One shard is what MEDS tools make of so few people: their default is 50,000 in each.
+    """
     shards = shards_in(source)
     chosen = pl.concat(shards).select("subject_id").unique().sort("subject_id").head(patients).collect()
-    events = 0
-    for number, shard in enumerate(shards):
-        part = shard.select("subject_id", "time", "code", "numeric_value").collect()
-        part = part.join(chosen, on="subject_id", how="semi", maintain_order="left")
-        if part.height:
-            place = folder / "train" / f"{number}.parquet"
-            place.parent.mkdir(parents=True, exist_ok=True)
-            part.sort("subject_id", "time", maintain_order=True).write_parquet(place)
-            events += part.height
-    return events
+    columns = ["subject_id", "time", "code", "numeric_value"]
+    parts = [shard.select(columns).join(chosen.lazy(), on="subject_id", how="semi").collect() for shard in shards]
+    events = pl.concat(parts).sort("subject_id", "time", maintain_order=True)
+    place = folder / "train" / "0.parquet"
+    place.parent.mkdir(parents=True)
+    events.write_parquet(place)
+    return events.height
 
 
 def _ours(step: str, source: Path, out: Path, argument: str, prefix: str) -> dict[str, float]:

@@ -15,7 +15,7 @@ from features.windows import rows_of_runs, window_runs
 
 CODE_STATISTICS = ("count",)
 VALUE_STATISTICS = ("count", "sum", "sum_of_squares", "minimum", "maximum")
-_EVENTS_AT_ONCE = 50_000
+_EVENTS_AT_ONCE = 20_000
 _ROWS = {"person": pl.UInt32, "measure": pl.UInt32, "from_row": pl.UInt32, "until_row": pl.UInt32, "count": pl.UInt32}
 
 
@@ -61,7 +61,7 @@ def runs_of_shard(
 def write_code_runs(shards: Iterable[pl.LazyFrame], folder: Path, windows: Mapping[str, int | None]) -> int:
     """Write the runs of a dataset: <folder>/<number>/<table>.parquet, and codes.parquet. Returns how many moments.
 
-    Each number holds some people of a shard, with not many more than 50,000 events together, so that memory does not
+    Each number holds some people of a shard, with not many more than 20,000 events together, so that memory does not
     grow with the shards.
     """
     shards = list(shards)
