@@ -41,7 +41,7 @@ def later(facts) -> list[dict[str, object]]:
 
 
 KNOWN = [*person(), *visit(day(-2)), *[happened(code, day(-300 - n), 50.0 + n) for n, code in enumerate(EVERY)]]
-DEFINITIONS = plan_columns(events_table(*KNOWN), times(NOON), StudySettings())
+DEFINITIONS = plan_columns([events_table(*KNOWN)], times(NOON), StudySettings())
 
 
 def test_the_plan_has_every_kind_of_column():

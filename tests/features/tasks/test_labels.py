@@ -1,5 +1,6 @@
 from datetime import datetime, timedelta
 
+import hypothesis
 import polars as pl
 import pytest
 from hypothesis import given
@@ -177,6 +178,7 @@ codes = st.sampled_from(
 later = st.tuples(codes, st.integers(-2_000, 2_000), st.integers(1, 2_000))
 
 
+@hypothesis.settings(max_examples=30)
 @given(future=st.lists(later, max_size=8))
 def test_what_becomes_known_later_changes_no_eligibility(future):
     known = [*person(), *visit(day(-30)), diagnosed(day(-300), STROKE)]
