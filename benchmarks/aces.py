@@ -18,7 +18,7 @@ from features.settings import StudySettings
 from features.tables import SPLITS
 from features.tasks.aces import aces_events, without_answers, without_rows, write_aces_tasks
 from features.tasks.aces_answers import aces_answers
-from features.tasks.labels import build_labels
+from features.tasks.labels import build_labels, events_of_tasks
 from features.tasks.moments import KEYS
 from features.tasks.schema import Task, load_tasks
 from orchestration.resources import Study
@@ -61,11 +61,13 @@ def agreements(
     with TemporaryDirectory() as folder:
         room = Path(folder)
         (room / "data").mkdir()
-        for number, events in enumerate(parts):
-            aces_events(events).collect().write_parquet(room / "data" / f"{number}.parquet")
+        parts = list(parts)
+        for number, part in enumerate(parts):
+            aces_events(part).collect().write_parquet(room / "data" / f"{number}.parquet")
         write_aces_tasks(tasks, room / "tasks")
         run_aces(tools / "bin" / "aces-cli", room / "data", room / "tasks", room / "out")
-        return compare(labels, room / "out" / "counts", periods, tasks, settings)
+        events = events_of_tasks(pl.concat(parts), tasks)
+        return compare(labels, room / "out" / "counts", events, periods, tasks, settings)
 
 
 def run_aces(command: Path, data: Path, tasks: Path, out: Path) -> None:
@@ -90,7 +92,12 @@ def run_aces(command: Path, data: Path, tasks: Path, out: Path) -> None:
 
 
 def compare(
-    labels: pl.DataFrame, counts: Path, periods: pl.DataFrame, tasks: Iterable[Task], settings: StudySettings
+    labels: pl.DataFrame,
+    counts: Path,
+    events: pl.LazyFrame,
+    periods: pl.DataFrame,
+    tasks: Iterable[Task],
+    settings: StudySettings,
 ) -> list[Agreement]:
     """Compare labels with what ACES counted, task by task, for each that it can draw."""
     compared = []
@@ -99,7 +106,7 @@ def compare(
             files = (counts / task.name / f"{days}d").rglob("*.parquet")
             found = [table for file in files if (table := pl.read_parquet(file)).height]
             table = pl.concat(found) if found else pl.DataFrame()
-            theirs = aces_answers(table, periods, task, days, settings)
+            theirs = aces_answers(table, events, periods, task, days, settings)
             ours = labels.filter(pl.col("task") == task.name, pl.col("horizon_days") == days)
             both = ours.join(theirs, on=KEYS)
             answered = both.filter(pl.col("state") != "censored", pl.col("is_event").is_not_null())

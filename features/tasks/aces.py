@@ -113,7 +113,10 @@ def said_afterwards(task: Task) -> list[str]:
             else []
         ),
         "Only moments after which the source covers the horizon count; who moves away before it is censored.",
+        "Moments in the midst of another hospital stay do not count.",
     ]
+    for name in task.eligibility.last_value:
+        said.append(f"The latest known value must be a {name}.")
     if task.is_about_stays:
         said.append(
             "Stays are told apart by time alone: exact where one person's stays neither overlap nor are empty, and "

@@ -62,6 +62,9 @@ def eligibility_steps(
     for window in of.windows():
         moments = _without_known(moments, known(window.predicate), window)
         yield f"not known: {_in_words(window)}", moments
+    for name in of.last_value:
+        moments = with_last_value(moments, events, codes, task, name)
+        yield f"latest value: {name.replace('_', ' ')}", moments
     for name in of.none_in_stay:
         moments = _without_known_in_stay(moments, known(name))
         yield f"not in this stay: {name.replace('_', ' ')}", moments
@@ -101,6 +104,26 @@ def _of_age(moments: pl.DataFrame, events: pl.LazyFrame, youngest: float | None,
         )
         .select(moments.columns)
     )
+
+
+def with_last_value(
+    moments: pl.DataFrame, events: pl.LazyFrame, codes: pl.DataFrame, task: Task, name: str
+) -> pl.DataFrame:
+    """Keep the moments at which, of the values of a predicate's codes known by then, the latest is the predicate's."""
+    every = {name: task.predicates[name].without_bound()}
+    values = predicate_events(events, codes, every, name).drop_nulls("numeric_value")
+    inside = predicate_events(events, codes, task.predicates, name).select(
+        "subject_id", "time", "numeric_value", is_inside=pl.lit(True)
+    )
+    latest = (
+        moments.select("subject_id", "prediction_time")
+        .join(values.select("subject_id", "time", "known_time", "numeric_value"), on="subject_id")
+        .filter(pl.col("known_time") <= pl.col("prediction_time"))
+        .sort("time", "known_time", "numeric_value")
+        .unique(["subject_id", "prediction_time"], keep="last", maintain_order=True)
+        .join(inside.unique(), on=["subject_id", "time", "numeric_value"], how="semi")
+    )
+    return moments.join(latest, on=["subject_id", "prediction_time"], how="semi", maintain_order="left")
 
 
 def _ages_in_words(youngest: float | None, oldest: float | None) -> str:

@@ -18,12 +18,14 @@ def unanswerable(
     Reads:    `codes`: code, every code of the events. `periods`: ObservationPeriods.
     A task is refused when a predicate that decides who is asked (at: result, any_before), all of its outcomes or all of
     `verified_by` match no code of the records: its labels would all be one. A horizon is refused when the source covers
-    nobody for the look-back and the horizon.
+    fewer people for the look-back and the horizon than training needs.
     """
     if codes.filter(pl.col("code").is_in(CREATININE)).height:
         codes = pl.concat([codes.select("code"), pl.DataFrame({"code": [EGFR]})])
-    covered = (pl.col("covered_until") - pl.col("start")).max()
-    longest_days = 0 if periods.is_empty() else periods.select(covered.dt.total_days()).item()
+    covered_days = periods.select((pl.col("covered_until") - pl.col("start")).dt.total_days()).to_series().sort()
+    # So many people are needed to learn anything; whom the source covers longer than all but a few tells nothing.
+    enough = covered_days.tail(settings.fewest_subjects_with_event)
+    longest_days = 0 if enough.is_empty() else int(enough[0])
     reasons: dict[tuple[str, int], str] = {}
     for task in tasks:
         missing = next(_missing(task, codes), None)
@@ -33,8 +35,8 @@ def unanswerable(
             elif longest_days < settings.lookback_days + horizon:
                 reasons[task.name, horizon] = (
                     f"{task.place('horizons_days', index)}: the horizon of {horizon:,} days passes the end of "
-                    f"observation: these records cover nobody for the look-back of {settings.lookback_days:,} days and "
-                    "it"
+                    f"observation: these records cover too few people for the look-back of "
+                    f"{settings.lookback_days:,} days and it"
                 )
     return reasons
 
@@ -46,6 +48,8 @@ def _missing(task: Task, codes: pl.DataFrame) -> Iterator[str]:
         yield from _none_of(task, codes, where, [task.prediction_time.predicate or ""])
     for index, window in enumerate(of.required()):
         yield from _none_of(task, codes, ("eligibility", "any_before", index), [window.predicate])
+    for index, name in enumerate(of.last_value):
+        yield from _none_of(task, codes, ("eligibility", "last_value", index), [name])
     outcomes = [*task.outcome.any_of, *(fall.predicate for fall in task.outcome.falls)]
     if outcomes:
         yield from _none_of(task, codes, ("outcome",), outcomes)

@@ -15,7 +15,13 @@ from features.settings import StudySettings
 from features.tables import Labels, checked, empty
 from features.tasks.eligibility import eligibility_steps, eligible_moments, known_within
 from features.tasks.moments import KEYS, moments_of, stays
-from features.tasks.outcomes import first_outcomes, with_last_verification, with_stay_end, without_outcome_in_gap
+from features.tasks.outcomes import (
+    first_outcomes,
+    verifications,
+    with_last_verification,
+    with_stay_end,
+    without_outcome_in_gap,
+)
 from features.tasks.predicates import matched_units, predicate_events
 from features.tasks.schema import Predicate, Task
 
@@ -83,7 +89,8 @@ def label(moments: pl.DataFrame, events: pl.LazyFrame, periods: pl.DataFrame, ta
               the horizon). An outcome counts in (prediction_time + starts_after_days, prediction_time + horizon], by
               clinical time, and comes before a death at the same moment; whose outcome comes in the gap has no row.
               After a stay that ended without the outcome that can come only `within_stay`, it is `none`. An absence
-              that nobody verified where the task asks for it is censored from the start.
+              that nobody verified where the task asks for it is censored at the last verification, or at once; a fall
+              that nobody confirmed or refuted is censored when it was seen.
     """
     codes = events.select("code").unique().collect()
     deaths = events.filter(pl.col("code") == DEATH).group_by("subject_id").agg(death=pl.col("time").min()).collect()
@@ -93,27 +100,33 @@ def label(moments: pl.DataFrame, events: pl.LazyFrame, periods: pl.DataFrame, ta
         .join(deaths, on="subject_id", how="left", maintain_order="left")
     )
     followed = with_stay_end(without_outcome_in_gap(followed, events, codes, task), events)
-    followed = with_last_verification(first_outcomes(followed, events, codes, task), events, codes, task)
+    followed = first_outcomes(followed, events, codes, task)
+    verified = verifications(events, codes, task)
     if task.outcome.within_stay:
         is_inside = pl.col("outcome") <= pl.col("stay_end").fill_null(pl.col("end"))
         followed = followed.with_columns(outcome=pl.when(is_inside).then("outcome"))
-    of_horizons = [
-        _at_horizon(covered(followed, periods, days), task, days).with_columns(
-            task=pl.lit(task.name), horizon_days=pl.lit(days, pl.Int32)
+    of_horizons = []
+    for days in task.horizons_days:
+        closing = covered(followed, periods, days).with_columns(
+            closes=pl.col("prediction_time") + pl.duration(days=days)
         )
-        for days in task.horizons_days
-    ]
+        answered = _at_horizon(with_last_verification(closing, verified), task)
+        of_horizons.append(answered.with_columns(task=pl.lit(task.name), horizon_days=pl.lit(days, pl.Int32)))
     return pl.concat(of_horizons).select(*KEYS, "task", "horizon_days", "state", "time_to_event_days")
 
 
-def _at_horizon(followed: pl.DataFrame, task: Task, days: int) -> pl.DataFrame:
-    """State and time_to_event_days within one horizon, for `followed` as `label` makes it."""
-    closes = pl.col("prediction_time") + pl.duration(days=days)
-    outcome, is_answered = pl.col("outcome"), pl.lit(False)
-    is_unknown = (pl.col("verified") > closes) | pl.col("verified").is_null()
+def _at_horizon(followed: pl.DataFrame, task: Task) -> pl.DataFrame:
+    """State and time_to_event_days within the horizon that ends at `closes`, for `followed` as `label` makes it."""
+    closes, outcome, is_answered = pl.col("closes"), pl.col("outcome"), pl.lit(False)
+    is_unknown, known_until = pl.col("doubtful") <= closes, pl.col("doubtful")
+    if task.outcome.verified_by:
+        within = task.outcome.verified_within_days
+        since = pl.col("opens") if within is None else closes - pl.duration(days=within)
+        is_unknown = ~(pl.col("verified") > since).fill_null(False)
+        known_until = pl.coalesce("verified", "prediction_time")
     if task.outcome.stay_lasts_days is not None:
         outcome = pl.when(pl.col("stay_end") >= closes).then(closes)
-        is_unknown = pl.col("stay_end").is_null()
+        is_unknown, known_until = pl.col("stay_end").is_null(), pl.col("prediction_time")
     if task.outcome.stay_lasts_days is not None or task.outcome.within_stay:
         is_left_alive = (pl.col("stay_end") < pl.col("death")) | pl.col("death").is_null()
         is_answered = (pl.col("stay_end") <= pl.min_horizontal("end", closes)) & is_left_alive
@@ -127,7 +140,7 @@ def _at_horizon(followed: pl.DataFrame, task: Task, days: int) -> pl.DataFrame:
         .when(pl.col("end") < closes)
         .then(pl.lit("censored"))
         .when(is_unknown)
-        .then(pl.lit("unverified"))
+        .then(pl.lit("unknown"))
         .otherwise(pl.lit("none"))
     )
     until = (
@@ -137,13 +150,13 @@ def _at_horizon(followed: pl.DataFrame, task: Task, days: int) -> pl.DataFrame:
         .then("death")
         .when(state == "censored")
         .then("end")
-        .when(state == "unverified")
-        .then("prediction_time")
+        .when(state == "unknown")
+        .then(known_until)
         .otherwise(closes)
     )
     return followed.select(
         *KEYS,
-        state=state.replace("unverified", "censored"),
+        state=state.replace("unknown", "censored"),
         time_to_event_days=((until - pl.col("prediction_time")).dt.total_seconds() / 86_400).cast(pl.Float32),
     ).sort(KEYS)
 

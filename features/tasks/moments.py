@@ -22,7 +22,41 @@ def moments_of(events: pl.LazyFrame, codes: pl.DataFrame, task: Task) -> pl.Data
         "discharge": _discharges,
         "result": _results,
     }[task.prediction_time.at](events, codes, task)
-    return found.sort(*KEYS, "encounter_id").unique(KEYS, keep="first", maintain_order=True)
+    outside = outside_other_stays(found, stays(events))
+    return outside.sort(*KEYS, "encounter_id").unique(KEYS, keep="first", maintain_order=True)
+
+
+def outside_other_stays(moments: pl.DataFrame, stayed: pl.DataFrame) -> pl.DataFrame:
+    """Leave out moments at which the person is, as far as is known then, in another hospital stay.
+
+    A visit in the midst of a stay, an admission while another stay goes on and a discharge from one of two stays that
+    overlap are no moments of their own: the person is in hospital, and so will be.
+    Reads:    `moments`: subject_id, prediction_time, encounter_id (null where not about a stay). `stayed`: as `stays`.
+    """
+    at = pl.col("prediction_time")
+    others = stayed.rename({"encounter_id": "other"}).select("subject_id", "other", "began_known", "ended_known")
+    is_other = pl.col("other").ne_missing(pl.col("encounter_id"))
+    goes_on = (pl.col("ended_known") > at) | pl.col("ended_known").is_null()
+    own = stayed.select("subject_id", "encounter_id", own_began="began_known")
+    # Of two stays that both go on, the one that began first (or has the smaller id) is the person's stay.
+    comes_later = (pl.col("began_known") > pl.col("own_began")) | (
+        (pl.col("began_known") == pl.col("own_began")) & (pl.col("other") > pl.col("encounter_id"))
+    )
+    own_goes_on = (pl.col("own_ended") > at) | pl.col("own_ended").is_null()
+    inside = (
+        moments.join(own, on=["subject_id", "encounter_id"], how="left")
+        .join(
+            stayed.select("subject_id", "encounter_id", own_ended="ended_known"),
+            on=["subject_id", "encounter_id"],
+            how="left",
+        )
+        .join(others, on="subject_id")
+        .filter(is_other, pl.col("began_known") <= at, goes_on)
+        .filter(~(pl.col("encounter_id").is_not_null() & own_goes_on & comes_later).fill_null(False))
+        .select("subject_id", "prediction_time", "encounter_id")
+        .unique()
+    )
+    return moments.join(inside, on=["subject_id", "prediction_time", "encounter_id"], how="anti", nulls_equal=True)
 
 
 def stays(events: pl.LazyFrame) -> pl.DataFrame:

@@ -11,14 +11,18 @@ def first_outcomes(moments: pl.DataFrame, events: pl.LazyFrame, codes: pl.DataFr
     """The first outcome after the outcome window opens, by clinical time.
 
     Reads:    `moments`: subject_id, prediction_time, opens, and encounter_id where the task is about stays.
-    Adds:     outcome: when it happened, strictly after `opens`; null when never.
+    Adds:     outcome: when it happened, strictly after `opens`; null when never. doubtful: when it may have happened,
+              but nobody looked again; null when never.
     """
     found = _events_of(events, codes, task)
     moments = _with_next(moments, found, after="opens", as_column="outcome")
+    moments = moments.with_columns(doubtful=pl.lit(None, pl.Datetime("us")))
     for fall in task.outcome.falls:
         values = predicate_events(events, codes, task.predicates, fall.predicate)
         moments = moments.join(_falls(moments, values, fall), on=KEYS, how="left", maintain_order="left")
-        moments = moments.with_columns(outcome=pl.min_horizontal("outcome", "fell")).drop("fell")
+        moments = moments.with_columns(
+            outcome=pl.min_horizontal("outcome", "fell"), doubtful=pl.min_horizontal("doubtful", "may_have_fallen")
+        ).drop("fell", "may_have_fallen")
     return moments
 
 
@@ -47,14 +51,31 @@ def with_stay_end(moments: pl.DataFrame, events: pl.LazyFrame) -> pl.DataFrame:
     return moments.join(ends, on=["subject_id", "encounter_id"], how="left", maintain_order="left")
 
 
-def with_last_verification(
-    moments: pl.DataFrame, events: pl.LazyFrame, codes: pl.DataFrame, task: Task
-) -> pl.DataFrame:
-    """Add verified: when one of `verified_by` first happened after the window opened; null when never."""
+def verifications(events: pl.LazyFrame, codes: pl.DataFrame, task: Task) -> pl.DataFrame | None:
+    """When one of `verified_by` happened: subject_id, verified; None where the task asks for nothing of the kind."""
     found = [predicate_events(events, codes, task.predicates, name) for name in task.outcome.verified_by]
     if not found:
-        return moments.with_columns(verified=pl.col("opens"))
-    return _with_next(moments, pl.concat(found), after="opens", as_column="verified")
+        return None
+    return pl.concat(found).select("subject_id", verified="time").unique().sort("verified")
+
+
+def with_last_verification(moments: pl.DataFrame, verified: pl.DataFrame | None) -> pl.DataFrame:
+    """Add verified, the last of `verified` (as of `verifications`) in (opens, closes]; null when there is none."""
+    if verified is None:
+        return moments.with_columns(verified=pl.lit(None, pl.Datetime("us")))
+    return (
+        moments.sort("closes")
+        .join_asof(
+            verified,
+            left_on="closes",
+            right_on="verified",
+            by="subject_id",
+            coalesce=False,
+            check_sortedness=False,  # both sides are sorted above
+        )
+        .with_columns(verified=pl.when(pl.col("verified") > pl.col("opens")).then("verified"))
+        .sort(KEYS)
+    )
 
 
 def _events_of(events: pl.LazyFrame, codes: pl.DataFrame, task: Task) -> pl.DataFrame:
@@ -88,41 +109,43 @@ def _with_next(moments: pl.DataFrame, happened: pl.DataFrame, after: str, as_col
 
 
 def _falls(moments: pl.DataFrame, values: pl.DataFrame, fall: Fall) -> pl.DataFrame:
-    """When each person's value first fell by the share of what was last known at the moment: keys, fell.
+    """When each person's value first fell by the share of the latest that was known: keys, fell, may_have_fallen.
 
     Reads:    `moments`: keys, opens. `values`: subject_id, time, known_time, numeric_value.
     Without a value known at the moment there is no fall. A fall is confirmed by the first value that was measured
-    `confirmed_after_days` later or more, if that is as low.
+    `confirmed_after_days` later or more, and at most a year after that, if it is as low. Where no such value was
+    measured it may have fallen.
     """
     values = values.drop_nulls("numeric_value").select("subject_id", "time", "known_time", value="numeric_value")
-    last_known = (
-        moments.sort("prediction_time")
-        .join_asof(
-            values.sort("known_time", "time").select("subject_id", "known_time", last="value"),
-            left_on="prediction_time",
-            right_on="known_time",
-            by="subject_id",
-            check_sortedness=False,  # both sides are sorted above
-        )
-        .select(*KEYS, "opens", limit=pl.col("last") * (1 - fall.by_percent / 100))
-        .drop_nulls("limit")
+    limits = (
+        moments.select(*KEYS, "opens")
+        .join(values, on="subject_id")
+        .filter(pl.col("known_time") <= pl.col("prediction_time"))
+        .sort("time", "known_time", "value")
+        .unique(KEYS, keep="last", maintain_order=True)
+        .select(*KEYS, "opens", limit=pl.col("value") * (1 - fall.by_percent / 100))
     )
-    low = last_known.join(values.select("subject_id", "time", "value"), on="subject_id").filter(
+    low = limits.join(values.select("subject_id", "time", "value"), on="subject_id").filter(
         pl.col("time") > pl.col("opens"), pl.col("value") <= pl.col("limit")
     )
-    if fall.confirmed_after_days:
-        later = pl.duration(days=fall.confirmed_after_days)
-        low = (
-            low.with_columns(due=pl.col("time") + later)
-            .sort("due")
-            .join_asof(
-                values.sort("time").select("subject_id", measured="time", again="value"),
-                left_on="due",
-                right_on="measured",
-                by="subject_id",
-                strategy="forward",
-                check_sortedness=False,  # both sides are sorted above
-            )
-            .filter(pl.col("again") <= pl.col("limit"))
+    if not fall.confirmed_after_days:
+        return low.group_by(KEYS).agg(
+            fell=pl.col("time").min(), may_have_fallen=pl.lit(None, pl.Datetime("us")).first()
         )
-    return low.group_by(KEYS).agg(fell=pl.col("time").min())
+    again = (
+        low.with_columns(due=pl.col("time") + pl.duration(days=fall.confirmed_after_days))
+        .sort("due")
+        .join_asof(
+            values.sort("time").select("subject_id", measured="time", again="value"),
+            left_on="due",
+            right_on="measured",
+            by="subject_id",
+            strategy="forward",
+            tolerance="365d",
+            check_sortedness=False,  # both sides are sorted above
+        )
+    )
+    return again.group_by(KEYS).agg(
+        fell=pl.col("time").filter(pl.col("again") <= pl.col("limit")).min(),
+        may_have_fallen=pl.col("time").filter(pl.col("again").is_null()).min(),
+    )

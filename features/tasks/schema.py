@@ -8,12 +8,13 @@ looking the wrong way; static_check.py does. docs/tasks.md explains the language
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, StrictInt, field_validator
 
 from features.codes import load_code_groups
 from features.tasks.value_sets import load_value_sets
 
 _TASKS = Path(__file__).parent
+_LONGEST_DAYS = 36_525  # a hundred years
 
 
 class _Part(BaseModel):
@@ -49,6 +50,10 @@ class Predicate(_Part):
         own = *self.codes, *(f"{prefix}*" for prefix in self.prefixes)
         return wanted | ({"codes": own} if own else {})
 
+    def without_bound(self) -> "Predicate":
+        """The same codes with any value."""
+        return self.model_copy(update={"value_at_least": None, "value_below": None})
+
     @property
     def has_bound(self) -> bool:
         """Whether values decide which events count."""
@@ -63,11 +68,12 @@ class PredictionTime(_Part):
         "hospital stay began, of who is still in it. discharge: the end of each hospital stay. result: when an event "
         "of `predicate` becomes known."
     )
-    hours_after: int = Field(0, ge=0, description="After the admission.")
+    hours_after: int = Field(0, ge=0, le=24 * 365, description="After the admission.")
     predicate: str | None = Field(None, description="Whose events are the moments of `result`.")
     at_most_one_per_days: int = Field(
         1,
         ge=0,
+        le=_LONGEST_DAYS,
         description="After a moment was taken, the next is at least this many days later, so that a course of "
         "scheduled visits counts once. 0 takes every moment.",
     )
@@ -77,8 +83,10 @@ class KnownWindow(_Part):
     """A stretch of time before the prediction time; an event is inside by when it was known."""
 
     predicate: str
-    from_days_before: int | None = Field(None, description="Where it begins; the whole record when absent.")
-    until_days_before: int = Field(0, description="Where it ends; 0 is the prediction time.")
+    from_days_before: int | None = Field(
+        None, le=_LONGEST_DAYS, description="Where it begins; the whole record when absent."
+    )
+    until_days_before: int = Field(0, le=_LONGEST_DAYS, description="Where it ends; 0 is the prediction time.")
 
 
 class Eligibility(_Part):
@@ -93,6 +101,11 @@ class Eligibility(_Part):
     none_before: tuple[str | KnownWindow, ...] = Field(
         (),
         description="Predicates of which nothing may be known at the prediction time (or in a window before it).",
+    )
+    last_value: tuple[str, ...] = Field(
+        (),
+        description="Predicates with a bound: of the values of their codes that are known, the latest by clinical time "
+        "must lie within it.",
     )
     none_in_stay: tuple[str, ...] = Field(
         (), description="Predicates of which nothing may be known in the stay that is asked about."
@@ -115,7 +128,9 @@ class Fall(_Part):
     confirmed_after_days: int = Field(
         0,
         ge=0,
-        description="The first value so low that was measured this many days later must be as low; 0: one does.",
+        le=365,
+        description="The first value that was measured so many days later, and at most a year after that, must be as "
+        "low; where there is none nobody knows, and follow-up ends at the low value. 0: one value is enough.",
     )
 
 
@@ -140,6 +155,9 @@ class Outcome(_Part):
     verified_by: tuple[str, ...] = Field(
         (), description="Predicates one of which must happen in the window before its absence is believed."
     )
+    verified_within_days: int | None = Field(
+        None, gt=0, description="How long before the horizon at most the last of them may lie; anywhere when absent."
+    )
 
 
 class Comparator(_Part):
@@ -161,7 +179,7 @@ class Task(_Part):
     eligibility: Eligibility = Eligibility()
     outcome: Outcome
     competing: Literal["death"] = Field("death", description="What ends the wait without the outcome.")
-    horizons_days: tuple[int, ...] = Field(min_length=1, description="By when, in days; shortest first.")
+    horizons_days: tuple[StrictInt, ...] = Field(min_length=1, description="By when, in days; shortest first.")
     comparators: tuple[Comparator, ...] = Field(
         (), description="Clinical scores by name, or regressions of feature columns, beyond age and sex."
     )

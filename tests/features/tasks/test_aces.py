@@ -15,6 +15,7 @@ from orchestration.cli import main
 from tests.features.small_events import day, events_table, period, person
 
 TASKS = {task.name: task for task in load_tasks()}
+NOTHING = events_table(*person())
 
 
 def test_every_horizon_is_a_file_or_told_why_not(tmp_path):
@@ -42,13 +43,13 @@ def test_type_2_diabetes_as_a_reader_sees_it():
     predicates, windows = written["predicates"], written["windows"]
     hba1c = {"unit": "%", "value_min": 6.5, "value_min_inclusive": True}
     assert predicates["raised_hba1c"] == {"code": predicates["raised_hba1c"]["code"]} | hba1c
-    assert predicates["outcome"] == {"expr": "or(diagnosis, drug, raised_hba1c)"}
+    assert predicates["outcome"] == {"expr": "or(diagnosis, drug, raised_hba1c, raised_glucose)"}
     # 18 years of 365.25 days are 6,574.5 days.
     assert windows["born"]["end"] == "trigger - 6574 days 12 hours"
     assert windows["record"]["has"]["any_diabetes_known"] == "(None, 0)"  # leaves out
     assert windows["record"]["has"]["diagnosis"] == "(0, None)"  # counts only
     assert (windows["target"]["start"], windows["target"]["end"]) == ("trigger", "start + 1095 days")
-    assert (windows["before_4"]["start"], windows["before_4"]["has"]) == (
+    assert (windows["before_5"]["start"], windows["before_4"]["has"]) == (
         "end - 280 days",
         {"pregnancy_known": "(None, 0)"},
     )
@@ -118,7 +119,10 @@ def test_answers_are_put_together_from_counts(record, gap, target, answer):
     windows = {"record.start_summary": record, "gap.end_summary": gap, "target.end_summary": target}
     row = {"subject_id": 1, "prediction_time": day(0)}
     row |= {window: {"dementia": count, "dementia_drug": 0} for window, count in windows.items()}
-    assert aces_answers(pl.DataFrame([row]), period(), task, 1095, StudySettings())["is_event"].to_list() == answer
+    assert (
+        aces_answers(pl.DataFrame([row]), NOTHING, period(), task, 1095, StudySettings())["is_event"].to_list()
+        == answer
+    )
 
 
 def test_moments_are_spaced_and_covered_as_ours():
@@ -126,7 +130,7 @@ def test_moments_are_spaced_and_covered_as_ours():
         {"subject_id": 1, "prediction_time": day(days), "target.end_summary": {"acute_visit": 1}}
         for days in (-4_000, 0, 29, 30, 1_800)  # before the record begins; taken; too soon; taken; the end comes first
     ]
-    answers = aces_answers(pl.DataFrame(rows), period(), TASKS["acute_care"], 365, StudySettings())
+    answers = aces_answers(pl.DataFrame(rows), NOTHING, period(), TASKS["acute_care"], 365, StudySettings())
     assert answers.rows() == [(1, day(0), True), (1, day(30), True)]
 
 

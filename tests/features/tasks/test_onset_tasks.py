@@ -50,8 +50,11 @@ def test_each_horizon_has_its_own_answer():
     ("sign", "counts"),
     [
         (at(100, DIABETES), True),
-        (at(100, "RXNORM//106892"), True),  # insulin
         (at(100, "ATC//A10BB12"), True),  # glimepiride
+        (at(100, "RXNORM//4821"), True),  # glipizide
+        (at(100, "RXNORM//106892"), False),  # insulin treats type 1 and pregnancy too
+        (at(100, "LOINC//1558-6", 126, "mg/dL"), True),
+        (at(100, "LOINC//1558-6", 125, "mg/dL"), False),
         (at(100, "RXNORM//860975"), False),  # metformin has other uses
         (at(100, "LOINC//4548-4", 6.5, "%"), True),
         (at(100, "LOINC//4548-4", 6.4, "%"), False),
@@ -82,12 +85,14 @@ def test_no_retinopathy_is_believed_only_after_an_examination():
     known = at(-500, DIABETES)
     assert answers("diabetic_retinopathy", known, at(300, RETINOPATHY))[365] == ("event", 300)
     assert answers("diabetic_retinopathy", known) == dict.fromkeys((365, 730, 1825), ("censored", 0))
-    # Examined after 400 days: that tells nothing of the first year.
+    # Examined after 400 days: that tells nothing of the first year, and in five years it is too long ago.
     assert answers("diabetic_retinopathy", known, at(400, EXAMINED)) == {
         365: ("censored", 0),
         730: ("none", 730),
-        1_825: ("none", 1_825),
+        1_825: ("censored", 400),
     }
+    twice = [at(400, EXAMINED), at(1_096, EXAMINED)]
+    assert answers("diabetic_retinopathy", known, *twice)[1_825] == ("none", 1_825)
     assert answers("diabetic_retinopathy", known, at(-5, EXAMINED))[365] == ("censored", 0)
     dies = [at(100, "MEDS_DEATH")]
     assert answers("diabetic_retinopathy", known, *dies, end=day(100))[365] == ("died_first", 100)
@@ -123,6 +128,13 @@ def test_sex_and_age():
     assert is_asked("cardiovascular", born=datetime(1935, 6, 17))
     assert not is_asked("dementia", born=datetime(1960, 6, 17))  # 54
     assert not is_asked("cardiovascular", at(-9, "SNOMED//399957001"))
+    assert not is_asked("cardiovascular", at(-9, "ICD10CM//Z95.1"))  # a bypass
+
+
+def test_a_cataract_is_no_retinopathy_and_diabetes_of_another_type_may_bring_one():
+    known = at(-500, DIABETES)
+    assert answers("diabetic_retinopathy", known, at(100, "ICD10CM//E11.36"), at(200, EXAMINED))[365] == ("none", 365)
+    assert answers("diabetic_retinopathy", known, at(100, "ICD10CM//E13.3299"))[365] == ("event", 100)
 
 
 def test_a_pneumonia_lately_is_the_same_illness():
@@ -140,9 +152,12 @@ def test_kidney_disease_gets_worse_by_a_confirmed_fall():
     start = creatinine(0, 1.2)
     assert answers("ckd_progression", start, creatinine(200, 1.9), creatinine(230, 2.0))[730] == ("event", 200)
     assert answers("ckd_progression", start, creatinine(200, 1.9), creatinine(230, 1.2))[730] == ("none", 730)
-    assert answers("ckd_progression", start, creatinine(200, 1.9))[730] == ("none", 730)  # nobody looked again
-    # Ten days later is too early to confirm it; the next value after 28 days decides.
-    assert answers("ckd_progression", start, creatinine(200, 1.9), creatinine(210, 1.9))[730] == ("none", 730)
+    # Nobody looked again, or only after more than a year: unknown from then on. Ten days later is too early.
+    assert answers("ckd_progression", start, creatinine(200, 1.9))[730] == ("censored", 200)
+    assert answers("ckd_progression", start, creatinine(200, 1.9), creatinine(600, 1.9))[730] == ("censored", 200)
+    assert answers("ckd_progression", start, creatinine(200, 1.9), creatinine(210, 1.9))[730] == ("censored", 200)
+    # Confirmed after the horizon: the fall itself came within it.
+    assert answers("ckd_progression", start, creatinine(700, 1.9), creatinine(800, 1.9))[730] == ("event", 700)
     assert answers("ckd_progression", start, creatinine(200, 1.8), creatinine(230, 1.8))[730] == ("none", 730)  # 30.9
 
 
@@ -160,6 +175,18 @@ def test_kidneys_are_asked_about_when_a_reduced_function_becomes_known():
     assert answers("ckd_progression", late)[730] == ("none", 730)
     assert not is_asked("ckd_progression")
     assert is_asked("ckd_progression", creatinine(-700, 1.2))
+    assert not is_asked("ckd_progression", creatinine(-700, 1.2), creatinine(-5, 0.9))  # the latest is 71
+    # An old result that becomes known late is not the latest.
+    old = {**creatinine(-300, 1.4), "known_time": NOON}
+    assert answers("ckd_progression", old, creatinine(-20, 0.8)) == {}
+
+
+def test_a_fall_counts_from_the_latest_value_that_is_known():
+    # 1.6 mg/dL (35.6) of last year becomes known today, after 1.2 (50.3) of this spring: 40 % below 50.3 is 30.2.
+    late = {**creatinine(-300, 1.6), "known_time": NOON}
+    falls = [creatinine(200, 1.9), creatinine(230, 1.9)]  # 28.9
+    assert answers("ckd_progression", creatinine(-120, 1.2), late, *falls)[730] == ("event", 200)
+    assert answers("ckd_progression", creatinine(-300, 1.2), creatinine(0, 1.6), *falls)[730] == ("none", 730)
 
 
 def test_what_these_records_cannot_answer_is_said_with_its_place():

@@ -150,9 +150,23 @@ horizons_days: [30, 45]
         ("any_before: [high_glucose]", "any_before: [high_glucose, unplanned_stay]", 22, "to its end"),
         ("unless_same_visit: planned", "unless_same_visit: plan", 11, "no predicate plan"),
         ("unless_same_visit: planned", "unless_same_visit: unplanned_stay", 11, "that has none itself"),
-        ("LOINC//2345-7", "LOIN//2345-7", 13, "did you mean LOINC"),
+        ("LOINC//2345-7", "LOIN//2345-7", 13, "Did you mean LOINC"),
         ("at: admission\n", "at: admission\n  predicate: high_glucose\n", 18, "belong together"),
         ("codes: [MEDS_DEATH]", "value_sets: [deth]", 6, "no value set deth"),
+        ("codes: [MEDS_DEATH]", "value_sets: [acute_strok]", 6, "Did you mean acute_stroke?"),
+        ("codes: [MEDS_DEATH]", "codes: [SNOMED]", 6, "names a whole system"),
+        ("codes: [MEDS_DEATH]", "prefixes: [ICD10CM//]", 6, "names a whole system"),
+        ("codes: [MEDS_DEATH]", "codes: ['SNOMED//4405400 6']", 6, "no SNOMED code has this form"),
+        ("value_at_least: 200", "value_at_least: .nan", 15, "write a number"),
+        ("within_stay: true", "within_stay: true\n  starts_after_days: 9", 26, "not with falls or within_stay"),
+        ("within_stay: true", "within_stay: true\n  verified_within_days: 9", 26, "needs verified_by"),
+        ("any_before: [high_glucose]", "any_before: [death]\n  none_before: [death]", 20, "nobody is asked"),
+        ("hours_after: 24", "hours_after: 9999999", 19, "less than or equal"),
+        ("[30, 45]", "30", 26, "write a list"),
+        ("[30, 45]", "['30']", 26, "valid integer"),
+        ("[30, 45]", "[30, 45]\ncomparators: [lase]", 27, "Did you mean lace?"),
+        ("[30, 45]", "[30, 45]\ncomparators: [lace, lace]", 27, "named twice"),
+        ("[30, 45]", "[30, 45]\ncomparators: [{name: lightgbm, features: [age_years]}]", 27, "of every ladder"),
     ],
 )
 def test_what_concerns_stays_and_values_is_checked_too(tmp_path, old, new, line, reason):
@@ -176,3 +190,11 @@ def test_a_long_stay_asked_about_at_its_end_or_decided_at_another_time_than_the_
         load(tmp_path, text.replace("[6]", "[7]"))
     with pytest.raises(TaskError, match=r"mine.yaml:1: .*read off the record"):
         load(tmp_path, text.replace("at: admission, hours_after: 24", "at: discharge"))
+
+
+def test_a_file_that_is_no_utf8_or_refers_to_itself_is_refused(tmp_path):
+    (tmp_path / "mine.yaml").write_bytes(b"name: caf\xe9")
+    with pytest.raises(TaskError, match=r"mine.yaml:1: not UTF-8"):
+        load_tasks(tmp_path)
+    with pytest.raises(TaskError, match=r"mine.yaml:1: .*refers to itself"):
+        load(tmp_path, "name: &itself\n  again: *itself\n")

@@ -96,3 +96,25 @@ def test_a_stay_is_scored_on_the_day_on_which_its_question_arises():
 def test_a_discharge_that_becomes_known_late_is_asked_about_late():
     late = {**stay(-5, 0)[1], "known_time": day(2)}
     assert answers("readmission", stay(-5, 0)[0], late) == [(2, "none", 30)]
+
+
+def test_who_is_in_another_stay_is_not_asked():
+    within = stay(2, 4, 2)  # in the midst of a stay of ten days
+    assert [when for when, _, _ in answers("readmission", *stay(0, 10), *within)] == [10]
+    assert [when for when, _, _ in answers("long_stay", *stay(0, 10), *within)] == [1]
+    # Two that overlap end once; a new one that begins at the very discharge goes on.
+    assert [when for when, _, _ in answers("readmission", *stay(0, 5), *stay(3, 8, 2))] == [8]
+    assert [when for when, _, _ in answers("readmission", *stay(0, 5), *stay(5, 8, 2))] == [8]
+    # A minute later is a return, as far as anybody could know; a visit amid a stay is no moment.
+    assert answers("readmission", *stay(0, 5), *stay(5.001, 8, 2))[0][:2] == (5, "event")
+    contact = visit(day(3), day(3.1), encounter_id=7)
+    assert [when for when, _, _ in answers("inpatient_admission", *stay(0, 5), *contact)] == [5]
+
+
+def test_two_stays_that_begin_together_are_asked_about_once():
+    assert [when for when, _, _ in answers("inpatient_mortality", *stay(0, 5), *stay(0, 9, 2))] == [1]
+
+
+@pytest.mark.parametrize("code", ["ICD10CM//O80", "ICD10PCS//0FY00Z0", "ICD10PCS//30243G1"])
+def test_childbirth_and_transplants_are_planned(code):
+    assert answers("readmission", *stay(-5, 0), *stay(20, 22, 2), at(20, code, 2))[0] == (0, "none", 30)
