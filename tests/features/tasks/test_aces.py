@@ -49,7 +49,7 @@ def test_type_2_diabetes_as_a_reader_sees_it():
     assert windows["record"]["has"]["any_diabetes_known"] == "(None, 0)"  # leaves out
     assert windows["record"]["has"]["diagnosis"] == "(0, None)"  # counts only
     assert (windows["target"]["start"], windows["target"]["end"]) == ("trigger", "start + 1095 days")
-    assert (windows["before_5"]["start"], windows["before_4"]["has"]) == (
+    assert (windows["before_5"]["start"], windows["before_5"]["has"]) == (
         "end - 280 days",
         {"pregnancy_known": "(None, 0)"},
     )
