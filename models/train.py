@@ -77,10 +77,10 @@ def train_ladder(
     Censored rows are left out of fitting and judging, except that the transformer learns from their follow-up;
     who died first had no outcome. For each task the model with the best tuning log-likelihood after recalibration
     is released, so a simple model wins wherever it is better, but none that reads a score by race; none is where the
-    best does not beat the base rate (choose_released). Such a task is judged, and stands in `skipped` too, because no scores are given for it. Tasks
-    with too few patients are skipped with a reason (`task_names`: the tasks that were asked; `refused`: why these
-    records cannot answer some at all). The saved ladder
-    holds only questions with a released model.
+    best does not beat the base rate (choose_released). Such a task is judged, and stands in `skipped` too, because no
+    scores are given for it. Tasks with too few patients are skipped with a reason (`task_names`: the tasks that were
+    asked; `refused`: why these records cannot answer some at all). The saved ladder holds only questions with a
+    released model.
     The same inputs and seed give the same version. Raises ModelError when a labelled row has no features.
     """
     answerable, skipped = answerable_questions(labels, settings, task_names, refused)
