@@ -9,7 +9,7 @@ from features.settings import StudySettings
 from features.tasks.schema import Task
 from models.report.page import fill_page, is_synthetic
 from models.report.small_cells import ROUNDED_TO, is_small, shown
-from models.report.task_words import task_facts
+from models.report.task_words import horizon_words, task_facts
 
 _YEAR_DAYS = 365.25
 
@@ -32,6 +32,7 @@ class HorizonPart:
     """What followed within one horizon, as text; `refused` says why nothing is told."""
 
     days: str
+    title: str
     refused: str
     follow_up: str
     states: list[CohortRow]
@@ -76,15 +77,19 @@ def _section(task: Task, counts: pl.DataFrame, smallest: int) -> CohortSection:
         task=task.name,
         title=task.title,
         description=task.description,
-        facts=[fact for fact in task_facts(task, task.horizons_days[-1]) if fact[0] != "Within"],
+        facts=[
+            (heading, sentence)
+            for heading, sentence in task_facts(task, task.horizons_days[-1])
+            if heading != "Within" or len(task.horizons_days) == 1
+        ],
         steps=_step_rows(steps, smallest),
         horizons=[
-            _horizon(days, counts.filter(pl.col("horizon_days") == days), smallest) for days in task.horizons_days
+            _horizon(task, days, counts.filter(pl.col("horizon_days") == days), smallest) for days in task.horizons_days
         ],
     )
 
 
-def _horizon(days: int, counts: pl.DataFrame, smallest: int) -> HorizonPart:
+def _horizon(task: Task, days: int, counts: pl.DataFrame, smallest: int) -> HorizonPart:
     def of_parts(*parts: str) -> list[dict[str, int]]:
         found = counts.filter(pl.col("part").is_in(parts))
         return found.sort(pl.col("part") == "left_out", "place").rows(named=True)
@@ -99,6 +104,7 @@ def _horizon(days: int, counts: pl.DataFrame, smallest: int) -> HorizonPart:
     few = isinstance(people, int) and is_small(people, smallest)
     return HorizonPart(
         days=f"{days:,}",
+        title=horizon_words(task, days).capitalize(),
         refused=refused[0] if refused else "",
         follow_up="" if few or not times else f"{years:,.0f} years, {years / times * _YEAR_DAYS:,.0f} days on average",
         states=_rows(followed, smallest, is_hidden),
