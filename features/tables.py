@@ -160,16 +160,17 @@ class CohortCounts(dy.Schema):
     task = dy.String(description="Name of the task.")
     horizon_days = dy.Int32(nullable=True, description="Horizon, days; null for the steps, which all horizons share.")
     part = dy.String(
-        check=_one_of(["step", "state", "site", "calendar_year", "refused"]),
-        description="step: what is left after a rule of who is asked; state: what followed; site, calendar_year: where "
-        "and when the question was asked; refused: these records cannot answer the task.",
+        check=_one_of(["step", "left_out", "state", "site", "calendar_year", "refused"]),
+        description="step: what is left after a rule of who is asked; left_out: what of the last step has no answer "
+        "within the horizon; state: what followed the others; site, calendar_year: where and when the question was "
+        "asked; refused: these records cannot answer the task.",
     )
     place = dy.Int32(description="Order within the part.")
     name = dy.String(description="The rule, the state, the site's pseudonym, the true calendar year, or the reason.")
     prediction_times = dy.Int64(description="Prediction times.")
     subjects = dy.Int64(description="Patients behind them.")
-    events = dy.Int64(nullable=True, description="Prediction times with the outcome; null for steps.")
-    subjects_with_event = dy.Int64(nullable=True, description="Patients with the outcome; null for steps.")
+    events = dy.Int64(nullable=True, description="Prediction times with the outcome; null for steps and left_out.")
+    subjects_with_event = dy.Int64(nullable=True, description="Patients with it; null for steps and left_out.")
     followed_years = dy.Float64(
         nullable=True, description="Years of follow-up together, to the outcome, death, censoring or horizon."
     )

@@ -41,6 +41,7 @@ BOOSTING = {
 }
 MOST_TREES = 400
 TREES_WITHOUT_GAIN = 40
+FEWEST_TO_LEARN_FROM = 10  # train rows without a score, with the outcome and without it
 
 
 class LinearModel(BaseModel, frozen=True, extra="forbid"):
@@ -83,7 +84,8 @@ def fit_comparator(
     """Logistic regression on a few columns, such as a clinical score, with a flag for rows where one is missing.
 
     Where a comparator of one column has no value, age and sex answer in its place: a score that can seldom be computed
-    is not to look weak for that. Hardly penalised, so that a published score is judged by its ranking and is calibrated
+    is not to look weak for that. How they do so is learnt from the train rows without a value; where those are too few,
+    from all train rows. Hardly penalised, so that a published score is judged by its ranking and is calibrated
     like the other models. A column that lies between 0 and 1 everywhere is a probability, and counts by its log-odds.
     None when no column of `wanted` is there with two different values. Shapes: train (N, F), train_events (N,).
     """
@@ -97,13 +99,54 @@ def fit_comparator(
         for name, values in zip(there, known, strict=True)
         if name in varied and values.min() > 0 and values.max() < 1
     ]
-    is_gapped = len(wanted) == 1 and bool(np.isnan(_columns(train, columns, varied)).any())
-    names = [*varied, *demographic] if is_gapped else varied
+    if len(wanted) > 1 or not demographic:
+        part = _columns(train, columns, varied)
+        return _fitted(_prepare(part, varied, [], with_missing_flags=True, logits=logits), part, train_events, (1.0,))[
+            0
+        ]
+    score = varied[0]
+    names = [score, *(name for name in demographic if name != score)]
     part = _columns(train, columns, names)
-    squared = _not_yes_or_no(train, columns, demographic) if is_gapped else []
-    prepared = _prepare(part, names, squared=squared, with_missing_flags=True, logits=logits)
-    gated = prepared.model_copy(update={"only_without": varied[0] if is_gapped else ""})
-    return _fitted(gated, part, train_events, (1.0,))[0]
+    squared = _not_yes_or_no(train, columns, names[1:])
+    gated = _prepare(part, names, squared, with_missing_flags=True, logits=logits)
+    gated = gated.model_copy(update={"only_without": score})
+    without = np.isnan(part[:, 0])
+    if min(train_events[without].sum(), (~train_events[without]).sum()) >= FEWEST_TO_LEARN_FROM:
+        return _fitted(gated, part, train_events, (1.0,))[0]
+    return _with_fallback(gated, part, train_events, fit_age_sex(train, train_events, columns, names[1:]))
+
+
+def _with_fallback(gated: LinearModel, part: Matrix, events: NDArray[np.bool_], instead: LinearModel) -> LinearModel:
+    """A comparator fitted where its score is known; where it is not, `instead`, fitted on all train rows, answers.
+
+    `gated` is the design of the score, then of the features of `instead`.
+    """
+    known = ~np.isnan(part[:, 0])
+    alone = gated.model_copy(
+        update={
+            "features": gated.features[:1],
+            "medians": gated.medians[:1],
+            "centres": gated.centres[:1],
+            "scales": gated.scales[:1],
+            "squared": [],
+            "missing_flags": [],
+            "coefficients": [0.0],
+            "only_without": "",
+        }
+    )
+    fitted = _fitted(alone, part[known][:, :1], events[known], (1.0,))[0]
+    at_median = linear_log_odds(fitted, np.full((1, 1), np.nan), fitted.features)[0]  # what a row without it would get
+    return gated.model_copy(
+        update={
+            "medians": [*fitted.medians, *instead.medians],
+            "centres": [*fitted.centres, *instead.centres],
+            "scales": [*fitted.scales, *instead.scales],
+            "squared": instead.squared,
+            "missing_flags": fitted.features,
+            "coefficients": [*fitted.coefficients, *instead.coefficients, instead.intercept - at_median],
+            "intercept": fitted.intercept,
+        }
+    )
 
 
 def fit_logistic_regression(

@@ -6,7 +6,10 @@ are rungs of their own between age and sex and the models that read everything.
 
 from collections.abc import Iterable, Sequence
 
+import polars as pl
+
 from features.tasks.schema import Comparator
+from models.questions import KEYS
 
 LADDER = ("age_sex", "logistic_regression", "lightgbm", "timeline_transformer")
 WORDS = {
@@ -52,3 +55,16 @@ def words_of(model: str, comparators: Sequence[Comparator] = ()) -> str:
     """A model's name as people read it: the title that its task gives, else the name of the score."""
     titles = {comparator.name: comparator.title for comparator in comparators}
     return titles.get(model) or WORDS.get(model) or model.replace("_", " ").capitalize()
+
+
+def shares_with_value(
+    rows: pl.DataFrame, features: pl.DataFrame, comparators: Sequence[Comparator]
+) -> dict[str, float]:
+    """At which share of prediction times each comparator's columns are known; age and sex answer at the others.
+
+    Reads: `rows` (keys; at least one), the feature table. None for a comparator without a column there.
+    """
+    joined = rows.select(KEYS).join(features, on=KEYS, how="left")
+    there = {one.name: [name for name in one.features if name in features.columns] for one in comparators}
+    known = {name: pl.all_horizontal(pl.col(columns).is_not_null()) for name, columns in there.items() if columns}
+    return {name: float(joined.select(is_known.mean()).item()) for name, is_known in known.items()}

@@ -1,6 +1,6 @@
 """The models of one question that read the feature table: age and sex, its comparators, and two that read all of it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,3 +73,9 @@ def fit_simple_models(
     scores = {name: linear_log_odds(model, x_judged, columns) for name, model in linear.items()}
     left_out = tuple(name for name, model in compared.items() if model is None)
     return SimpleModels(linear, trees, scores | {"lightgbm": lightgbm_log_odds(trees, x_judged)}, left_out)
+
+
+def reading_race(linear: Mapping[str, LinearModel], definitions: pl.DataFrame) -> set[str]:
+    """Names of the comparators that read a score by race: they are compared with, and give no patient a risk."""
+    by_race = set(definitions.filter(pl.col("statistic") == BY_RACE)["feature"])
+    return {name for name, model in linear.items() if by_race & set(model.features)}

@@ -23,7 +23,7 @@ from models.questions import KEYS, Question, answerable_questions, question_rows
 from models.risk_transformer import TransformerSettings
 from models.saved_model import ReleasedModel, SavedModel, TransformerShape, save_model, transformer_place
 from models.sequences import ages_years, build_sequences, seen_events
-from models.simple_models import SimpleModels, fit_simple_models
+from models.simple_models import SimpleModels, fit_simple_models, reading_race
 from models.training import HazardTask, forecast_log_odds, hazard_labels, train_transformer
 from models.vocabulary import chronic_groups, fit_vocabulary
 
@@ -76,11 +76,11 @@ def train_ladder(
     all train patients, is left out.
     Censored rows are left out of fitting and judging, except that the transformer learns from their follow-up;
     who died first had no outcome. For each task the model with the best tuning log-likelihood after recalibration
-    is released, so a simple model wins wherever it is better; none is where the best does not beat the base rate
-    (choose_released). Such a task is judged, and stands in `skipped` too, because no scores are given for it. Tasks
-    with too few patients are skipped with a reason (`task_names`: the tasks that were asked; `refused`: why these
-    records cannot answer some at all). The saved ladder
-    holds only questions with a released model.
+    is released, so a simple model wins wherever it is better, but none that reads a score by race; none is where the
+    best does not beat the base rate (choose_released). Such a task is judged, and stands in `skipped` too, because no
+    scores are given for it. Tasks with too few patients are skipped with a reason (`task_names`: the tasks that were
+    asked; `refused`: why these records cannot answer some at all). The saved ladder holds only questions with a
+    released model.
     The same inputs and seed give the same version. Raises ModelError when a labelled row has no features.
     """
     answerable, skipped = answerable_questions(labels, settings, task_names, refused)
@@ -148,7 +148,8 @@ def _judge(
         judged, calibration = _recalibrated(rows, question, scores)
         tuning = judged.filter(pl.col("split") == "tuning")
         of_question = {model: tuning_threshold(tuning.filter(pl.col("model") == model)) for model in scores}
-        if released := choose_released(tuning, settings):
+        barred = reading_race(models.linear, timelines.saved.definitions)
+        if released := choose_released(tuning.filter(~pl.col("model").is_in(barred)), settings):
             calibration[released] = _with_refits(tuning.filter(pl.col("model") == released), settings)
             questions[question] = ReleasedModel(
                 **question._asdict(),

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import TypeAlias
 
 import polars as pl
+import polars.selectors as cs
 
 from features.counted import counted
 from features.home import Home
 from features.privacy.keys import key_file
+from features.tasks.moments import KEYS
 from features.tasks.schema import load_tasks
 from orchestration.beside import beside
 from orchestration.source_labels import source_label
@@ -22,6 +24,7 @@ Json: TypeAlias = "str | int | float | bool | list[Json] | dict[str, Json] | Non
 
 _LIBRARIES = ("sequela", "polars", "duckdb", "dagster", "torch", "lightgbm", "scikit-learn", "meds")
 _LONGEST_REASON = 160  # characters
+_HEADS = {"logistic_regression": "LR", "lightgbm": "LightGBM", "timeline_transformer": "transformer"}
 _MEASURES = ("auroc", "auroc_low", "auroc_high", "brier", "calibration_slope")
 
 
@@ -41,7 +44,7 @@ def summarise(home: Home, as_of: date, seconds: dict[str, float]) -> dict[str, J
         "patients": dataset["subjects"],
         "events": dataset["events"],
         "records": records,
-        "tasks": _tasks(labels, evaluations, _table(home, "audits")),
+        "tasks": _tasks(home, labels, evaluations),
         "released": {question_name(task, horizon): model for task, horizon, model in released},
         "skipped": dict(_table(home, "skipped_tasks").select("task", "reason").iter_rows()),
         "seconds": dict(seconds),
@@ -113,12 +116,23 @@ def _with_several_horizons() -> frozenset[str]:
     return frozenset(task.name for task in load_tasks() if len(task.horizons_days) > 1)
 
 
-def _tasks(labels: pl.DataFrame, evaluations: pl.DataFrame, audits: pl.DataFrame) -> dict[str, Json]:
+def _tasks(home: Home, labels: pl.DataFrame, evaluations: pl.DataFrame) -> dict[str, Json]:
+    from models.ladder import shares_with_value
+
+    audits, features = _table(home, "audits"), pl.scan_parquet(home.tables / "features.parquet")
+    comparators = {task.name: task.comparators for task in load_tasks()}
+    compared = {column for of_task in comparators.values() for one in of_task for column in one.features}
+    values = features.select(cs.by_name(*KEYS, *sorted(compared), require_all=False)).collect()
     tasks: dict[str, Json] = {}
     for task, horizon in evaluations.select("task", "horizon_days").unique(maintain_order=True).iter_rows():
         known = _known(labels, task, horizon)
         rows = evaluations.filter(task=task, horizon_days=horizon).iter_rows(named=True)
-        models: dict[str, Json] = {row["model"]: {name: row[name] for name in _MEASURES} for row in rows}
+        shares = shares_with_value(known, values, comparators.get(task, ())) if known.height else {}
+        models: dict[str, Json] = {
+            row["model"]: {name: row[name] for name in _MEASURES}
+            | ({"share_with_value": round(shares[row["model"]], 4)} if row["model"] in shares else {})
+            for row in rows
+        }
         audit = audits.filter(task=task, horizon_days=horizon).select("auroc", "age_sex_auroc", "verdict")
         tasks[question_name(task, horizon)] = {
             "rows": known.height,
@@ -140,7 +154,8 @@ def _task_lines(labels: pl.DataFrame, evaluations: pl.DataFrame, audits: pl.Data
         return ["No task could be fitted and judged on these records:"]
     compared = comparators_of(evaluations["model"])
     columns = [model for model in evaluations["model"].unique(maintain_order=True) if model not in compared]
-    heads = [columns[0], *(["best comparator"] * bool(compared)), *columns[1:]]
+    names = [_HEADS.get(model, model) for model in columns]
+    heads = [names[0], *(["best comparator"] * bool(compared)), *names[1:]]
     lines = [["task", "patients", "times", "events", *heads, "slope"]]
     for task, horizon in evaluations.select("task", "horizon_days").unique(maintain_order=True).iter_rows():
         known = _known(labels, task, horizon)

@@ -51,6 +51,15 @@ _OF_PATIENTS = [
 _MEMORY_LIMIT = "2GB"
 
 
+def require_publishable(home: Home) -> None:
+    """Raise TableError unless the tables are there that a warehouse needs, whatever day is to be scored."""
+    for name in PUBLISHED:
+        for file in _files(name, home)[:1]:
+            wanted = {"subject_id", "prediction_time"} if name == "features" else set(_columns(name))
+            if not wanted <= set(pl.read_parquet_schema(file)):
+                raise _of_another_version(name)
+
+
 def publish_warehouse(home: Home) -> int:
     """Build the warehouse from the tables of `home` and put it in the place of the last one.
 
@@ -72,9 +81,7 @@ def publish_warehouse(home: Home) -> int:
                 try:
                     _copy(connection, name, home)
                 except duckdb.BinderException:
-                    raise TableError(
-                        f"The table {name} was made by another version of Sequela. Run `sequela run` again."
-                    ) from None
+                    raise _of_another_version(name) from None
                 _document(connection, name, home)
             _add_long_view(connection)
             strangers = _count_strangers(connection)
@@ -106,6 +113,10 @@ def _copy(connection: duckdb.DuckDBPyConnection, name: str, home: Home) -> None:
     connection.execute(
         f"CREATE TABLE {name} AS SELECT {chosen} FROM {_read(*files)} {patients_only if name in _OF_PATIENTS else ''}"
     )
+
+
+def _of_another_version(name: str) -> TableError:
+    return TableError(f"The table {name} was made by another version of Sequela. Run `sequela run` again.")
 
 
 def _columns(name: str) -> list[str]:

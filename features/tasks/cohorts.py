@@ -1,15 +1,19 @@
 """Who is asked for each task, who is left out by which rule, and what followed: the counts behind the cohort report."""
 
+from collections.abc import Sequence
+
 import polars as pl
 
 from features.settings import StudySettings
 from features.tables import STATES, CohortCounts, checked, empty
 from features.tasks.in_records import unanswerable
-from features.tasks.labels import events_of_tasks, moments_by_step
+from features.tasks.labels import covered, events_of_tasks, moments_by_step
 from features.tasks.moments import KEYS
 from features.tasks.schema import Task
 
 UNVERIFIED = "censored at once: nobody looked for it"
+NOT_COVERED = "left out: the source does not cover the horizon"
+IN_GAP = "left out: the outcome came in the gap before the window of outcomes"
 _NO_SITE = "no site on record"
 _QUESTION = ["task", "horizon_days"]
 
@@ -27,10 +31,15 @@ def cohort_counts(
 
     Reads:    `events`: features.tables.Events. `periods`: ObservationPeriods. `labels`: Labels of `tasks`. `codes`:
               code, every code of the events. `shifts`: subject_id, shift_us (shifted = true + shift).
-    Returns:  CohortCounts. Counts are exact: whoever shows them hides the small ones.
+    Returns:  CohortCounts. Counts are exact: whoever shows them hides the small ones. For each horizon the
+              prediction times of the states and of what is left out add up to those of the last step.
     """
     of_tasks = events_of_tasks(events, tasks)
-    steps = [_steps(of_tasks, periods, task, settings) for task in tasks]
+    steps, left_out = [], []
+    for task in tasks:
+        by_step = list(moments_by_step(of_tasks, periods, task, settings))
+        steps.append(_steps(task, by_step))
+        left_out.append(_left_out(task, by_step[-1][1], periods, labels.filter(task=task.name)))
     refused = [
         {"task": task, "horizon_days": days, "part": "refused", "place": 0, "name": reason}
         for (task, days), reason in unanswerable(tasks, codes, periods, settings).items()
@@ -46,6 +55,7 @@ def cohort_counts(
     order = [*STATES, UNVERIFIED]
     parts = [
         *steps,
+        *left_out,
         _counted(described, "state").with_columns(
             place=pl.col("name").replace_strict(order, range(len(order)), return_dtype=pl.Int32)
         ),
@@ -62,12 +72,31 @@ def cohort_counts(
     return checked(table.sort("task", "horizon_days", "part", "place", "name"), CohortCounts)
 
 
-def _steps(events: pl.LazyFrame, periods: pl.DataFrame, task: Task, settings: StudySettings) -> pl.DataFrame:
+def _steps(task: Task, by_step: list[tuple[str, pl.DataFrame]]) -> pl.DataFrame:
     rows = [
-        (task.name, "step", place, words, moments.height, moments["subject_id"].n_unique())
-        for place, (words, moments) in enumerate(moments_by_step(events, periods, task, settings))
+        (task.name, None, "step", place, words, moments.height, moments["subject_id"].n_unique())
+        for place, (words, moments) in enumerate(by_step)
     ]
-    names = ["task", "part", "place", "name", "prediction_times", "subjects"]
+    return _table(rows)
+
+
+def _left_out(task: Task, asked: pl.DataFrame, periods: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
+    """What of the last step, `asked`, has no label of `task` within each horizon, and why."""
+    rows = []
+    for days in task.horizons_days:
+        inside = covered(asked, periods, days)
+        in_gap = inside.join(labels.filter(horizon_days=days), on=KEYS, how="anti")
+        beyond = asked.join(inside, on=KEYS, how="anti")
+        rows += [
+            (task.name, days, "left_out", place, words, moments.height, moments["subject_id"].n_unique())
+            for place, (words, moments) in enumerate([(NOT_COVERED, beyond), (IN_GAP, in_gap)])
+            if moments.height
+        ]
+    return _table(rows)
+
+
+def _table(rows: Sequence[tuple[str, int | None, str, int, str, int, int]]) -> pl.DataFrame:
+    names = ["task", "horizon_days", "part", "place", "name", "prediction_times", "subjects"]
     return pl.DataFrame(rows, schema={name: empty(CohortCounts).schema[name] for name in names}, orient="row")
 
 

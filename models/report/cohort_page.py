@@ -9,7 +9,7 @@ from features.settings import StudySettings
 from features.tasks.schema import Task
 from models.report.page import fill_page, is_synthetic
 from models.report.small_cells import ROUNDED_TO, is_small, shown
-from models.report.task_words import task_facts
+from models.report.task_words import horizon_words, task_facts
 
 _YEAR_DAYS = 365.25
 
@@ -21,8 +21,10 @@ class CohortRow:
     name: str
     times: str
     patients: str
-    events: str
-    patients_with_event: str
+    events: str = ""
+    patients_with_event: str = ""
+    followed_years: str = ""
+    median_days: str = ""
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class HorizonPart:
     """What followed within one horizon, as text; `refused` says why nothing is told."""
 
     days: str
+    title: str
     refused: str
     follow_up: str
     states: list[CohortRow]
@@ -74,18 +77,26 @@ def _section(task: Task, counts: pl.DataFrame, smallest: int) -> CohortSection:
         task=task.name,
         title=task.title,
         description=task.description,
-        facts=[fact for fact in task_facts(task, task.horizons_days[-1]) if fact[0] != "Within"],
+        facts=[
+            (heading, sentence)
+            for heading, sentence in task_facts(task, task.horizons_days[-1])
+            if heading != "Within" or len(task.horizons_days) == 1
+        ],
         steps=_step_rows(steps, smallest),
         horizons=[
-            _horizon(days, counts.filter(pl.col("horizon_days") == days), smallest) for days in task.horizons_days
+            _horizon(task, days, counts.filter(pl.col("horizon_days") == days), smallest) for days in task.horizons_days
         ],
     )
 
 
-def _horizon(days: int, counts: pl.DataFrame, smallest: int) -> HorizonPart:
-    def rows(part: str) -> list[CohortRow]:
-        return _rows(counts.filter(pl.col("part") == part).sort("place").rows(named=True), smallest)
+def _horizon(task: Task, days: int, counts: pl.DataFrame, smallest: int) -> HorizonPart:
+    def of_parts(*parts: str) -> list[dict[str, int]]:
+        found = counts.filter(pl.col("part").is_in(parts))
+        return found.sort(pl.col("part") == "left_out", "place").rows(named=True)
 
+    # Where a state is hidden, so are the outcomes of sites and years, of which the states' sum would be known.
+    followed = of_parts("state", "left_out")
+    is_hidden = any(is_small(part["subjects"], smallest) for part in followed)
     refused = counts.filter(pl.col("part") == "refused")["name"].to_list()
     states = counts.filter(pl.col("part") == "state")
     years, times = float(states["followed_years"].sum()), int(states["prediction_times"].sum())
@@ -93,11 +104,12 @@ def _horizon(days: int, counts: pl.DataFrame, smallest: int) -> HorizonPart:
     few = isinstance(people, int) and is_small(people, smallest)
     return HorizonPart(
         days=f"{days:,}",
+        title=horizon_words(task, days).capitalize(),
         refused=refused[0] if refused else "",
         follow_up="" if few or not times else f"{years:,.0f} years, {years / times * _YEAR_DAYS:,.0f} days on average",
-        states=rows("state"),
-        sites=rows("site"),
-        years=rows("calendar_year"),
+        states=_rows(followed, smallest, is_hidden),
+        sites=_rows(of_parts("site"), smallest, is_hidden),
+        years=_rows(of_parts("calendar_year"), smallest, is_hidden),
     )
 
 
@@ -113,31 +125,48 @@ def _step_rows(steps: list[dict[str, int]], smallest: int) -> list[CohortRow]:
                 name=str(step["name"]),
                 times=_about(times) if is_near else shown(times, people, smallest),
                 patients=_about(people) if is_near else shown(people, people, smallest),
-                events="",
-                patients_with_event="",
             )
         )
     return rows
 
 
-def _rows(parts: list[dict[str, int]], smallest: int) -> list[CohortRow]:
-    """Parts that add up to a total: when one is too small, the others are rounded."""
+def _rows(parts: list[dict[str, int]], smallest: int, hide_events: bool) -> list[CohortRow]:
+    """Parts that add up to a total: when one is too small, the others are rounded.
+
+    Outcomes add up to a total that the states tell, exact ones of the others would give a hidden one away: all are
+    shown, or none.
+    """
     is_rounded = any(is_small(part["subjects"], smallest) for part in parts)
+    hide_events = hide_events or is_rounded or any(_has_few(part, smallest) for part in parts)
     rows = []
     for part in parts:
-        people, with_event = part["subjects"], part["subjects_with_event"]
-        is_hidden = is_small(with_event, smallest) or is_small(people - with_event, smallest)
-        exact = not is_rounded or is_small(people, smallest)
+        people = part["subjects"]
+        is_few = is_small(people, smallest)
+        exact = not is_rounded or is_few
         rows.append(
             CohortRow(
                 name=str(part["name"]).replace("_", " "),
                 times=shown(part["prediction_times"], people, smallest) if exact else _about(part["prediction_times"]),
                 patients=shown(people, people, smallest) if exact else _about(people),
-                events="not shown" if is_hidden or is_rounded else f"{part['events']:,}",
-                patients_with_event="not shown" if is_hidden or is_rounded else f"{with_event:,}",
+                events=_number(part["events"], hide_events),
+                patients_with_event=_number(part["subjects_with_event"], hide_events),
+                followed_years=_number(part["followed_years"], is_rounded),
+                median_days=_number(part["median_followed_days"], is_few),
             )
         )
     return rows
+
+
+def _has_few(part: dict[str, int], smallest: int) -> bool:
+    """Whether few people of a part have the outcome, or few have not."""
+    with_event = part["subjects_with_event"] or 0
+    return is_small(with_event, smallest) or is_small(part["subjects"] - with_event, smallest)
+
+
+def _number(number: float | None, is_hidden: bool) -> str:
+    if number is None:
+        return ""
+    return "not shown" if is_hidden else f"{number:,.0f}"
 
 
 def _about(count: int) -> str:

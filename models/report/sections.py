@@ -8,16 +8,16 @@ import polars as pl
 
 from features.record_shape import SHAPE
 from features.settings import StudySettings
-from features.tasks.schema import Comparator, Task
+from features.tasks.schema import Task
 from models.discrimination import auroc_difference, draw_resamples
 from models.evaluation import bootstrap_seed, ranking
-from models.ladder import ladder_of, words_of
-from models.questions import KEYS, Question
+from models.ladder import ladder_of, shares_with_value, words_of
+from models.questions import Question
 from models.report.calibration_groups import RiskGroup, risk_groups
 from models.report.figures import calibration_picture, roc_picture
 from models.report.population import PartRow, left_out, part_rows
 from models.report.small_cells import is_small, people_in_cells, share
-from models.report.task_words import task_facts
+from models.report.task_words import horizon_words, task_facts
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def task_section(
     is_rounded |= point is not None and not point.cells
     comparators = task.comparators if task else ()
     words = {model: words_of(model, comparators) for model in ladder}
-    valued = {} if features is None else _shares_with_value(first, features, comparators)
+    valued = {} if features is None else shares_with_value(first, features, comparators)
     rungs = {
         model: _rung(words[model], table[model], differences.get(model), is_rounded, valued.get(model, 1.0))
         for model in ladder
@@ -132,7 +132,7 @@ def task_section(
     followed_too_short, died_first = left_out(asked, smallest)
     return TaskSection(
         task=question.task,
-        title=f"{title_of(question.task, [task] if task else [])} within {question.horizon_days:,} days",
+        title=f"{title_of(question.task, [task] if task else [])} {horizon_words(task, question.horizon_days)}",
         description=task.description if task else "",
         facts=task_facts(task, question.horizon_days) if task else [],
         parts=part_rows(asked, smallest),
@@ -167,16 +167,6 @@ def _audit(audit: pl.DataFrame) -> AuditWords | None:
 def title_of(name: str, tasks: Sequence[Task]) -> str:
     """A task's title, or its name in words when the task is not among `tasks`."""
     return next((task.title for task in tasks if task.name == name), name.replace("_", " ").capitalize())
-
-
-def _shares_with_value(
-    held_out: pl.DataFrame, features: pl.DataFrame, comparators: Sequence[Comparator]
-) -> dict[str, float]:
-    """Of how many held-out prediction times each comparator's columns are known; age and sex answer for the others."""
-    rows = held_out.select(KEYS).join(features, on=KEYS, how="left")
-    there = {one.name: [name for name in one.features if name in features.columns] for one in comparators}
-    known = {name: pl.all_horizontal(pl.col(columns).is_not_null()) for name, columns in there.items() if columns}
-    return {name: float(rows.select(is_known.mean()).item()) for name, is_known in known.items()}
 
 
 def _rung(

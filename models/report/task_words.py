@@ -13,8 +13,20 @@ def task_facts(task: Task, horizon_days: int) -> list[tuple[str, str]]:
         ("Who is asked", _who(task)),
         ("When", _when(task)),
         ("Outcome", _outcome(task)),
-        ("Within", f"{horizon_days:,} days.{'' if 'MEDS_DEATH' in _outcome_codes(task) else dies}"),
+        ("Within", f"{horizon_days:,} days{_lasting(task)}.{'' if 'MEDS_DEATH' in _outcome_codes(task) else dies}"),
     ]
+
+
+def horizon_words(task: Task | None, days: int) -> str:
+    """A horizon after a title: by when the outcome must come, or when it is decided whether a stay lasts."""
+    is_of_stay = task is not None and task.outcome.stay_lasts_days is not None
+    return f"decided {days:,} days after the question" if is_of_stay else f"within {days:,} days"
+
+
+def _lasting(task: Task) -> str:
+    """Of a stay that must last: the horizon counts from the question, which comes after the admission."""
+    days = task.outcome.stay_lasts_days
+    return "" if days is None else f" after the question, which is {days:,} days after the admission"
 
 
 def _when(task: Task) -> str:
@@ -73,7 +85,7 @@ def _outcome(task: Task) -> str:
 
 
 def _fall_words(fall: Fall) -> str:
-    again = f", confirmed {fall.confirmed_after_days} days later" if fall.confirmed_after_days else ""
+    again = f", confirmed {fall.confirmed_after_days} days later or more" if fall.confirmed_after_days else ""
     return f"a fall of {fall.predicate.replace('_', ' ')} by {fall.by_percent:g} %{again}"
 
 

@@ -12,7 +12,7 @@ from features.tasks.schema import load_tasks
 from orchestration.days import DAYS
 from orchestration.resources import Study
 from orchestration.tables_io import column_schema
-from orchestration.warehouse import publish_warehouse
+from orchestration.warehouse import publish_warehouse, require_publishable
 
 EVERYBODY_IS_KNOWN = "every_published_subject_is_in_the_timelines"
 
@@ -40,6 +40,7 @@ def risk_scores(
     as_of = date.fromisoformat(context.partition_key)
     first_day, last_day = study_days.collect().row(0)
     require_scorable(as_of, first_day, last_day)
+    require_publishable(study.home)  # before any work: a home may be of an older version
     model = load_model(study.home.models)
     events, moments = study.seen_on(as_of, last_day)
     eligible = eligible_at(events, observation_periods.collect(), moments, load_tasks(), study.settings)

@@ -96,6 +96,21 @@ def test_a_score_ranks_as_it_was_published_and_answers_for_everybody():
     assert np.diff(log_odds[:3]) == pytest.approx([0.9, 0.9], abs=0.15)
 
 
+@pytest.mark.parametrize("gaps", [0, 3])
+def test_a_score_that_train_patients_nearly_always_have_falls_back_on_age_and_sex_too(gaps):
+    train, events = draw(2_000)
+    train[:, 2] = np.nan_to_num(train[:, 2])
+    train[:gaps, 2] = np.nan
+    fitted = fit_comparator(train, events, COLUMNS, ["count"], COLUMNS[:2])
+    without = np.array([[age, sex, np.nan] for age in (20, 50, 80) for sex in (0, 1)])
+    age_sex = fit_age_sex(train, events, COLUMNS, COLUMNS[:2])
+    assert linear_log_odds(fitted, without, COLUMNS) == pytest.approx(linear_log_odds(age_sex, without, COLUMNS))
+    # Where there is a value it answers alone, as a regression of the score alone says.
+    known = train[gaps:]
+    alone = fit_comparator(known, events[gaps:], COLUMNS, ["count"], [])
+    assert linear_log_odds(fitted, known, COLUMNS) == pytest.approx(linear_log_odds(alone, known, COLUMNS), abs=0.01)
+
+
 def test_published_probabilities_are_taken_as_log_odds():
     random = np.random.default_rng(1)
     risk = random.uniform(0.01, 0.6, (4_000, 1))

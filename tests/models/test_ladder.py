@@ -8,8 +8,10 @@ from polars.testing import assert_frame_equal
 
 from features.errors import ModelError, ScoringError
 from features.integrity import CANARIES_AFTER
+from features.scores.columns import BY_RACE
 from features.tables import Evaluations, Predictions, RiskScores, checked
 from features.tasks.schema import Comparator
+from models.evaluation import choose_released
 from models.label_shuffle import shuffled_by_patient
 from models.ladder import LADDER, comparators_of, ladder_of, words_of
 from models.prediction import score_patients
@@ -37,12 +39,17 @@ NO_COLUMN = Comparator(name="lace", features=("score_lace",))
 RUNGS = ladder_of([*LADDER, SCORE.name])
 
 
-def train(population: Population, folder: Path, labels: pl.DataFrame | None = None) -> TrainedLadder:
+def train(
+    population: Population,
+    folder: Path,
+    labels: pl.DataFrame | None = None,
+    definitions: pl.DataFrame = DEFINITIONS,
+) -> TrainedLadder:
     return train_ladder(
         population.events.lazy(),
         population.labels if labels is None else labels,
         population.features,
-        DEFINITIONS,
+        definitions,
         SETTINGS,
         folder,
         task_names=(TASK, RARE_TASK, "never_eligible"),
@@ -112,6 +119,16 @@ def test_a_clinical_score_is_a_rung_after_age_and_sex(ladder):
 def test_a_comparator_without_a_column_is_left_out_and_named(ladder):
     assert ladder.left_out == {QUESTION: ("lace",)}
     assert "lace" not in set(ladder.predictions["model"])
+
+
+def test_a_score_by_race_is_compared_with_and_never_released(population, tmp_path):
+    statistic = pl.when(feature="planted_count").then(pl.lit(BY_RACE)).otherwise("statistic")
+    unseen = replace(population, events=population.events.filter(pl.col("code") != PLANTED))  # by the transformer
+    result = train(unseen, tmp_path / "models", definitions=DEFINITIONS.with_columns(statistic=statistic))
+    assert "planted_score" in set(result.evaluations["model"])
+    tuning = result.predictions.filter(split="tuning")
+    assert choose_released(tuning, SETTINGS) == "planted_score"  # it would be, were it another score
+    assert result.released.get(QUESTION) == choose_released(tuning.filter(pl.col("model") != SCORE.name), SETTINGS)
 
 
 def test_models_have_names_that_people_read():

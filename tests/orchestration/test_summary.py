@@ -1,6 +1,6 @@
 """What the terminal says at the end: every task with its models, what was left out and why, what to type next."""
 
-from datetime import date
+from datetime import date, datetime
 
 import polars as pl
 import pytest
@@ -100,10 +100,28 @@ def test_of_the_comparators_the_best_stands_in_the_table_with_its_name(home):
     lines = summary_lines(home, DAY, 11)
     (head,) = [line for line in lines if line.startswith("task ")]
     (mortality,) = [line for line in lines if line.startswith("mortality ") and "0.60" in line]
-    assert head.split() == "task patients times events age_sex best comparator lightgbm slope".split()
+    assert head.split() == "task patients times events age_sex best comparator LightGBM slope".split()
     assert "0.72 (0.61-0.81) charlson  0.80 (0.61-0.81)" in mortality
     assert "news2" not in mortality
     assert set(summarise(home, DAY, {})["tasks"]["mortality"]["models"]) == set(auroc)
+
+
+def test_a_comparator_says_at_how_many_prediction_times_it_has_a_value(home):
+    label = {"task": "mortality", "horizon_days": 365, "split": "train", "state": "none"}
+    times = [datetime(2015, 1, month) for month in range(1, 5)]
+    write(home, "labels", [label | {"subject_id": 42, "prediction_time": time} for time in times])
+    scores = pl.DataFrame(
+        {"subject_id": [42] * 4, "prediction_time": times, "score_charlson_age": [3.0, None, 2.0, 1.0]}
+    )
+    scores.with_columns(age_years=70.0).cast({"prediction_time": pl.Datetime("us")}).write_parquet(
+        home.tables / "features.parquet"
+    )
+    write(
+        home, "evaluations", [evaluation("mortality", name, is_released=False) for name in ("age_sex", "charlson_age")]
+    )
+    models = summarise(home, DAY, {})["tasks"]["mortality"]["models"]
+    assert models["charlson_age"]["share_with_value"] == 0.75
+    assert "share_with_value" not in models["age_sex"]
 
 
 def test_an_outcome_that_the_records_give_away_is_told_loudly(home):

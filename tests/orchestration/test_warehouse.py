@@ -13,7 +13,7 @@ import pytest
 from features import tables
 from features.dataset import STATE
 from features.errors import TableError
-from orchestration.defs.scoring import warehouse
+from orchestration.defs.scoring import risk_scores, warehouse
 from orchestration.resources import Study
 from orchestration.warehouse import PUBLISHED, open_warehouse, publish_warehouse
 from tests.orchestration.small_home import SEEN, SUBJECT, write_scores, write_small_home
@@ -75,6 +75,25 @@ def test_a_table_of_another_version_is_named(home):
     pl.read_parquet(file).drop("source").write_parquet(file)
     with pytest.raises(TableError, match="dataset was made by another version"):
         publish_warehouse(home)
+
+
+@pytest.mark.parametrize("missing", ["feature_sources", "a column of dataset"])
+def test_a_home_of_another_version_is_told_before_anybody_is_scored(home, missing):
+    file = home.tables / "dataset.parquet"
+    if missing == "feature_sources":
+        (home.tables / "feature_sources.parquet").unlink()
+    else:
+        pl.read_parquet(file).drop("source").write_parquet(file)
+    days, nothing = pl.scan_parquet(home.tables / "study_days.parquet"), pl.LazyFrame()
+    with pytest.raises(TableError, match=r"feature_sources has not been made|dataset was made by another version"):
+        risk_scores(
+            dg.build_asset_context(partition_key="2021-04-01"),
+            Study(home_folder=str(home.path)),
+            dataset=nothing,
+            study_days=days,
+            observation_periods=nothing,
+            codes=nothing,
+        )
 
 
 def test_who_is_no_longer_a_patient_is_not_published(home):

@@ -3,7 +3,7 @@ from datetime import datetime
 import polars as pl
 
 from features.settings import StudySettings
-from features.tasks.cohorts import UNVERIFIED, cohort_counts
+from features.tasks.cohorts import IN_GAP, NOT_COVERED, UNVERIFIED, cohort_counts
 from features.tasks.labels import build_labels
 from features.tasks.schema import load_tasks
 from tests.features.small_events import NOON, day, events_table, period, person, visit
@@ -11,6 +11,7 @@ from tests.features.small_events import NOON, day, events_table, period, person,
 TASKS = {task.name: task for task in load_tasks()}
 SETTINGS = StudySettings()
 A_YEAR_US = 365 * 86_400_000_000
+DEMENTIA = "SNOMED//26929004"
 DIABETES, RETINOPATHY = "SNOMED//44054006", "ICD10CM//E11.319"
 
 
@@ -72,3 +73,24 @@ def test_who_was_never_examined_is_told_apart_and_what_cannot_be_answered_is_sai
     examined = {"subject_id": 1, "time": day(-90), "code": "CPT//92250"}
     of_a_year = counts("diabetic_retinopathy", *diabetic, ill, examined).filter(horizon_days=365)
     assert part(of_a_year, "state") == [("event", 1, 1), (UNVERIFIED, 1, 1)]
+
+
+def test_every_row_of_the_last_step_is_a_state_or_told_to_be_left_out():
+    # Person 1 has dementia in the year before the window opens. Of person 2 the source covers 1,095 days, not 1,825.
+    ill = {"subject_id": 1, "time": day(100), "code": DEMENTIA}
+    people = [row for who in (1, 2) for row in person(who, born=datetime(1940, 1, 1))]
+    seen = [row for who in (1, 2) for row in visit(day(-1), NOON, subject_id=who, encounter_id=who)]
+    events = events_table(*people, *seen, ill)
+    periods = pl.concat([period(1), period(2, end=day(1_500), covered_until=day(1_500))])
+    splits = pl.DataFrame({"subject_id": [1, 2], "split": ["train"] * 2})
+    task = TASKS["dementia_after_a_year"]
+    labels = build_labels(events, periods, splits, [task], SETTINGS)
+    shifts = pl.DataFrame({"subject_id": [1, 2], "shift_us": [0] * 2})
+    table = cohort_counts(events, periods, labels, events.select("code").unique().collect(), [task], SETTINGS, shifts)
+    asked = table.filter(part="step").sort("place")["prediction_times"][-1]
+    assert asked == 2
+    for days, left_out in ((1095, [(IN_GAP, 1, 1)]), (1825, [(NOT_COVERED, 1, 1), (IN_GAP, 1, 1)])):
+        of_horizon = table.filter(horizon_days=days)
+        assert part(of_horizon, "left_out") == left_out
+        told = of_horizon.filter(pl.col("part").is_in(["state", "left_out"]))
+        assert told["prediction_times"].sum() == asked

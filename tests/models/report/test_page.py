@@ -15,7 +15,7 @@ from models.report import write_report
 from models.report.calibration_groups import risk_groups, wilson_interval
 from models.report.population import part_rows, population_table
 from models.report.small_cells import people_in_cells, share, shown, shown_together
-from models.report.task_words import task_facts
+from models.report.task_words import horizon_words, task_facts
 
 SETTINGS = StudySettings(bootstrap_resamples=50)
 QUESTION = Question("acute_care", 365)
@@ -295,6 +295,11 @@ def test_tasks_in_words():
     facts = {task.name: dict(task_facts(task, task.horizons_days[-1])) for task in load_tasks()}
     assert facts["mortality"]["Outcome"] == "Death."
     assert facts["mortality"]["Within"] == "365 days."
+    assert facts["long_stay"]["Within"].startswith("6 days after the question, which is 7 days after the admission.")
+    tasks = {task.name: task for task in load_tasks()}
+    assert horizon_words(tasks["long_stay"], 6) == "decided 6 days after the question"
+    assert horizon_words(tasks["mortality"], 365) == "within 365 days"
+    assert "confirmed 28 days later or more" in facts["ckd_progression"]["Outcome"]
     assert facts["type_2_diabetes"]["Who is asked"].startswith(
         "Patients aged 18 years or more; nothing known of Type 2 diabetes mellitus, "
     )
