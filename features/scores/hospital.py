@@ -1,6 +1,6 @@
 """Whose readmission might have been avoided? The HOSPITAL score, at discharge.
 
-Population: adults at the end of a hospital stay, alive. (The service is not on record, so surgical stays are in.)
+Population: adults at the end of a hospital stay or within the day after, alive. (The service is not on record, so surgical stays are in.)
 Hb and Na: the last of the stay; without one the score is null. Oncology: the service is not on record either, so a
 malignancy known by then stands for it, as in the simplified score (Aubert, 2017). Procedure: CPT, HCPCS and ICD-10-PCS
 codes within the stay, and the SNOMED CT procedures below; SNOMED CT does not mark procedures as such, and plain films,
@@ -109,7 +109,7 @@ def _score(name: str, title: str, formula: Callable[[pl.LazyFrame], pl.LazyFrame
         ),
         population=pl.col("stay_days").is_not_null() & (pl.col("age_years") >= 18) & (pl.col("died_in_stay") == 0),
         formula=formula,
-        meant_for="Adults at the end of a hospital stay, alive",
+        meant_for="Adults at the end of a hospital stay or within the day after, alive",
         source="Donzé, JAMA Intern Med 2013;173:632-8 and 2016;176:496-502",
         note=note,
     )

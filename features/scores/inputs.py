@@ -27,7 +27,7 @@ class Input:
 
     `codes` are patterns (features.codes). `low` and `high` are the ends of the range for which the score was made; a
     value outside makes it null. `answers` maps coded answers, or static codes, to numbers. `within_stay` keeps only
-    what happened since the start of the stay that ends at the prediction time.
+    what happened since the start of the stay that ended last, within the day before.
     """
 
     name: str
@@ -109,7 +109,7 @@ def or_normal(measured: Input, normal: float) -> Input:
 
 
 def in_stay(of: Input) -> Input:
-    """The same input, since the start of the stay that ends at the prediction time."""
+    """The same input, since the start of the stay that ended last, within the day before."""
     return replace(of, within_stay=True)
 
 

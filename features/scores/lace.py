@@ -1,7 +1,7 @@
 """Who comes back after a hospital stay? The LACE index, at discharge.
 
-Population: adults at the end of a hospital stay, alive and going neither to a nursing facility nor to another hospital,
-as the discharge disposition says (NUBC codes); where none is recorded, the patient counts as going home.
+Population: adults at the end of a hospital stay or within the day after, alive and going neither to a nursing facility nor to another hospital,
+as the discharge disposition says (NUBC and HL7 codes); where none is recorded, the patient counts as going home.
 Length: days between the dates of admission and discharge. Acute: by the encounter's priority; where none is recorded,
 when an emergency visit began within the day before. Comorbidity: LACE's own weights on the Charlson items (not those
 of 1987), the graver form cancelling the milder; 4 or more count 5. Emergency visits: of the 183 days before the stay,
@@ -93,7 +93,7 @@ SCORES = (
         & (pl.col("died_in_stay") == 0)
         & (pl.col("left_for_care") == 0),
         formula=add_lace,
-        meant_for="Adults at the end of a hospital stay, going home alive",
+        meant_for="Adults at the end of a hospital stay or within the day after, gone home alive",
         source="van Walraven, CMAJ 2010;182:551-7",
         note="Illnesses: own weights on the Charlson items, capped together at 5. No published probability is used.",
         needs=EMERGENCY_START,

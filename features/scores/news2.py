@@ -1,6 +1,6 @@
 """How ill is an acutely ill patient now? The National Early Warning Score 2.
 
-Population: people of 16 or more, not pregnant, in an emergency visit or a hospital stay or at its end; to others the
+Population: people of 16 or more, not pregnant, in an emergency visit or a hospital stay or within the day after it; to others the
 score does not speak. Oxygen scale 1: scale 2 is for patients for whom a clinician has prescribed a target of 88 to
 92 %, which no standard code says.
 Policy: each of the five vital signs must have been measured in the last 24 hours, else null. Oxygen and consciousness
@@ -86,7 +86,7 @@ SCORES = (
         ),
         population=(pl.col("age_years") >= 16) & (pl.col("pregnancy") == 0) & (pl.col("in_acute_care") == 1),
         formula=add_news2,
-        meant_for="16 years or more, not pregnant, in an emergency visit or hospital stay or at its end",
+        meant_for="16 years or more, not pregnant, in an emergency visit or hospital stay or within the day after",
         source="Royal College of Physicians, National Early Warning Score (NEWS) 2, 2017",
         note="Scale 2 is not used: no standard code says that a target of 88 to 92 % was prescribed.",
     ),

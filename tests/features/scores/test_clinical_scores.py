@@ -314,16 +314,48 @@ def test_the_length_counts_dates_and_away_from_a_discharge_there_is_no_row():
     row = scored("lace", *person(), *visit(day(-0.75), NOON, "IMP"))
     assert input_of(row, "stay_days")["value"] == 1
     for name in ("lace", "hospital", "hospital_2013"):
+        assert scored(name, *person(), *stay(), at=day(0.49))["value"] == scored(name, *person(), *stay())["value"]
         assert scored(name, *person(), *stay(), at=day(1)) is None
         assert scored(name, *person(), *stay(), at=day(-1)) is None
         assert scored(name, *person(), *visit(day(-1), NOON, "AMB")) is None
 
 
-@pytest.mark.parametrize(("disposition", "of_lace", "of_hospital"), [("01", 1, 1), ("03", 0, 1), ("20", 0, 0)])
+def test_hours_after_the_discharge_the_scores_are_those_of_the_discharge():
+    """A day's scores are asked at its end; a day later nobody asks."""
+    results = [happened(HAEMOGLOBIN, -1, 11, "g/dL"), happened(SODIUM, -1, 133, "mmol/L"), *vitals()]
+    earlier_stay = visit(day(-20), day(-12), "IMP", encounter_id=1)
+    events = events_table(*person(), *earlier_stay, *stay(days=4), *results, happened("DISCHARGE//NUBC//01", 0))
+    names = ["lace", "hospital", "hospital_2013", "news2"]
+    at_once, at_midnight, a_day_later = (
+        dict(clinical_scores(events, times(at), names).select("score", "value").iter_rows())
+        for at in (NOON, day(0.49), day(1))
+    )
+    assert at_once == at_midnight == {"lace": 4, "hospital": 2, "hospital_2013": 4, "news2": 0}
+    assert a_day_later == {}
+
+
+def test_of_two_stays_of_a_day_the_one_that_ended_last_counts():
+    two = [*visit(day(-9), day(-0.4), "IMP", encounter_id=1), *visit(day(-0.3), day(-0.1), "IMP", encounter_id=2)]
+    assert input_of(scored("lace", *person(), *two), "stay_days")["value"] == 0
+
+
+@pytest.mark.parametrize(
+    ("disposition", "of_lace", "of_hospital"),
+    [
+        ("NUBC//01", 1, 1),
+        ("NUBC//03", 0, 1),
+        ("NUBC//20", 0, 0),
+        ("NUBC//82", 0, 1),  # another hospital, return planned
+        ("NUBC//90", 0, 1),  # rehabilitation, return planned
+        ("HL7DISPOSITION//home", 1, 1),
+        ("HL7DISPOSITION//exp", 0, 0),
+        *((f"HL7DISPOSITION//{code}", 0, 1) for code in ("other-hcf", "snf", "long", "rehab", "psy", "hosp")),
+    ],
+)
 def test_the_dead_have_no_row_and_for_lace_neither_those_who_go_to_a_nursing_facility(
     disposition, of_lace, of_hospital
 ):
-    left = happened(f"DISCHARGE//NUBC//{disposition}", 0)
+    left = happened(f"DISCHARGE//{disposition}", 0)
     rows = clinical_scores(events_table(*person(), *stay(), left), times(NOON), ["lace", "hospital"])
     assert sorted(rows["score"]) == ["hospital"] * of_hospital + ["lace"] * of_lace
 
