@@ -1,7 +1,6 @@
-"""The hospital stay that ended within the day before a prediction time: how long it was, how it began, the visits before
-it; acute care.
+"""The hospital stay that ended within the day before: how long it was, how it began, the visits before it; acute care.
 
-A score about a discharge is asked at the discharge in training, and at the end of its day in scoring: both find the stay.
+A score about a discharge is asked at the discharge in training and at the end of its day in scoring: both find it.
 """
 
 import polars as pl
@@ -20,7 +19,11 @@ _ACUTE = [f"{_PRIORITY}{code}" for code in ("EM", "UR", "S", "A")]  # emergency,
 _SECONDS_PER_DAY = 86_400
 
 STAY_DAYS = Input(
-    "stay_days", "stay", (_STAY_START, _STAY_END), "Length of the stay that ended within the day before: days between its dates", "d"
+    "stay_days",
+    "stay",
+    (_STAY_START, _STAY_END),
+    "Length of the stay that ended within the day before: days between its dates",
+    "d",
 )
 IS_ACUTE = Input(
     "is_acute_admission",
@@ -52,14 +55,14 @@ IN_ACUTE_CARE = Input(
     "in_acute_care",
     "stay",
     (_STAY_START, _STAY_END, EMERGENCY_START, _EMERGENCY_END),
-    f"In an emergency visit or hospital stay, or within the day after it; without an end, over after {LONGEST_VISIT_DAYS} "
-    "days",
+    f"In an emergency visit or hospital stay, or within the day after it; without an end, over after "
+    f"{LONGEST_VISIT_DAYS} days",
     when_missing="assume_absent",
     assumed=0.0,
 )
 DIED_IN_STAY = in_stay(history("died_in_stay", load_value_sets()["died_in_hospital"].patterns, "Left the stay dead"))
-# Discharge dispositions of NUBC (UB-04, form locator 17) and HL7: nursing facility, swing bed, rehabilitation, long-term
-# and psychiatric hospital, hospice facility, other institution; those of NUBC from 83 on with a planned return.
+# Discharge dispositions of NUBC (UB-04, form locator 17) and HL7: nursing facility, swing bed, rehabilitation,
+# psychiatric and long-term hospital, hospice, other institution; those of NUBC from 83 on with a planned return.
 _INSTITUTIONS = (
     *(f"DISCHARGE//NUBC//{code}" for code in "03 04 51 61 62 63 64 65 70 83 84 89 90 91 92 93 95".split()),
     *(f"DISCHARGE//HL7DISPOSITION//{code}" for code in ("snf", "long", "rehab", "psy", "hosp")),
