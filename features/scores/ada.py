@@ -68,7 +68,8 @@ SCORES = (
         formula=add_ada_risk_reduced,
         meant_for="Adults without known diabetes",
         source="Form of the ADA and the CDC; Bang, Ann Intern Med 2009;151:775-83",
-        note="Unvalidated reduced form, 0 to 8 points: without exercise and family history. Off label for onset.",
+        note="Unvalidated reduced form, 0 to 8 points: without exercise and family history. Off label for onset. "
+        "Diabetes of pregnancy counts for two years only: a source may drop the closed record.",
         unit="{score}",
     ),
 )

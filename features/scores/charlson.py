@@ -1,7 +1,8 @@
 """How heavy is the burden of illness? The Charlson comorbidity index, with and without age, and Quan's later weights.
 
 Population: adults. Policy: an illness that is not on record counts as absent, and the result says so.
-All of the record counts, not only recent years: the items are chronic.
+All of the record counts, not only recent years, but for what resolves or what a source drops once it is closed (peptic
+ulcer; see `lapsing` in conditions.toml): that counts for two years.
 Codes: Quan, Med Care 2005;43:1130-9, on ICD-10; SNOMED CT as conditions.toml says. As there, every stage of chronic
 kidney disease counts, and E08 and E09 (diabetes from another cause) do not.
 Weights: charlson, Charlson, J Chronic Dis 1987;40:373-83 (the illnesses as in Quan's map: leukaemia and lymphoma are

@@ -78,7 +78,7 @@ def _reads_race(score: Score) -> bool:
 
 
 def _codes(score: Score) -> list[str]:
-    return list(dict.fromkeys(code for one in score.inputs if one.kind not in _OF_PERSONS for code in one.codes))
+    return list(dict.fromkeys(code for one in score.inputs if one.kind not in _OF_PERSONS for code in one.all_codes))
 
 
 def _longest_window(score: Score) -> int | None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from features.scores.conditions import load_conditions
 from features.scores.engine import Score
-from features.scores.inputs import Input
+from features.scores.inputs import LAPSE_DAYS, Input
 from features.scores.registry import SCORES
 
 _HEAD = """# Clinical scores
@@ -21,7 +21,8 @@ inputs is no longer the published one. Where a score is not meant for the patien
 is the published probability, where there is one. Each score is also a column of the feature table, `score_<name>`.
 
 Illnesses are looked for by the codes of `features/scores/conditions.toml`, listed at the end; values are converted from
-the units named, and values in other units are not read. A look-back of 1 d means the 24 hours before.
+the units named, and values in other units are not read: an input that is assumed normal when it is not recorded is
+`missing` when it is recorded in such a unit. A look-back of 1 d means the 24 hours before.
 """
 _POLICIES = {
     "exclude": "null, with the reason",
@@ -70,30 +71,33 @@ def _look_back(one: Input) -> str:
         return "–"
     if one.within_stay:
         return "the stay"
-    return "ever" if one.window_days is None else f"{one.window_days} d"
+    lapsing = f"; {LAPSE_DAYS} d for what lapses" if one.lapsing else ""
+    return ("ever" if one.window_days is None else f"{one.window_days} d") + lapsing
 
 
 def _conditions(scores: tuple[Score, ...]) -> str:
     read = {one.name for score in scores for one in score.inputs if _is_condition(one)}
     rows = [
-        f"| `{name}` | {found.description} | {found.icd10} | {' '.join(found.snomed.split())} |"
+        f"| `{name}` | {found.description} | {found.icd10} | {' '.join(f'{found.snomed} {found.others}'.split())} | "
+        f"{' '.join(found.lapsing.split())} |"
         for name, found in load_conditions().items()
         if name in read
     ]
-    head = """## Codes of illnesses
+    head = f"""## Codes of illnesses
 
 ICD-10 and ICD-10-CM codes that begin so, with or without the dot (`I60-I69`: each of these categories; `E11[27]`: E112
-and E117); SNOMED CT codes exactly.
+and E117); SNOMED CT codes exactly; others with their system, a star for any ending. What lapses counts for {LAPSE_DAYS}
+days only: it resolves, or a source may drop the record once it is closed, so that "ever" would tell who lived on.
 
-| illness | what | ICD-10, ICD-10-CM | SNOMED CT |
-|---|---|---|---|
+| illness | what | ICD-10, ICD-10-CM | SNOMED CT and others | lapsing |
+|---|---|---|---|---|
 """
     return head + "\n".join(rows) + "\n"
 
 
 def _is_condition(one: Input) -> bool:
     found = load_conditions().get(one.name)
-    return found is not None and found.codes == one.codes
+    return found is not None and (found.codes or found.lapsing_codes) == one.codes
 
 
 def _number(number: float | None) -> str:

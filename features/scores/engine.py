@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import polars as pl
 
 from features.points import KEYS
-from features.scores.facts import completed_years, facts_of, latest_known, read_events, static_facts
-from features.scores.inputs import KINDS, Fact, Input
+from features.scores.facts import completed_years, facts_of, highest_known, latest_known, read_events, static_facts
+from features.scores.inputs import AGE, KINDS, Fact, Input
 from features.scores.stays import STAY_DAYS, stay_facts
 from features.tables import ClinicalScores, checked, empty
 
@@ -52,7 +52,8 @@ def clinical_scores(
     Reads:    `events`: features.tables.Events. `prediction_times`: subject_id, prediction_time; doubles count once.
               `names`: which scores; all when None.
     Returns:  ClinicalScores, sorted by its keys. No row where a score is not meant for the patient or the moment;
-              value null, with the reason, where it is meant but an input is missing or out of its range.
+              nor where no birth is on record by then; value null, with the reason, where it is meant but an input is
+              missing or out of its range.
     Raises:   KeyError for an unknown name.
     """
     from features.scores.registry import load_scores  # the scores' files import this one
@@ -78,17 +79,16 @@ def scored_rows(
               each input its number and `points_`, `seen_` (what the record says, or what was assumed), `age_days_`,
               `record_id_`, `status_` followed by its name.
     """
-    facts = facts_of([one for score in scores for one in score.inputs])
+    facts = facts_of([AGE, *(one for score in scores for one in score.inputs)])
     places = {fact: place for place, fact in enumerate(facts)}
     of_subjects = events.filter(pl.col("subject_id").is_in(rows["subject_id"].unique().implode()))
     found = _look_up(read_events(of_subjects, facts, present), rows, facts)
+    is_born = pl.col(f"{places[AGE.fact]}_value").is_not_null()
     for score in scores:
-        columns = [
-            column
-            for one in score.inputs
-            for column in _input_columns(one, places[one.fact], places.get(STAY_DAYS.fact))
-        ]
-        meant_for = found.lazy().select("row", *KEYS, *columns).filter(score.population.fill_null(value=True))
+        columns = [column for one in score.inputs for column in _input_columns(one, places)]
+        meant_for = (
+            found.lazy().filter(is_born).select("row", *KEYS, *columns).filter(score.population.fill_null(value=True))
+        )
         scored = score.formula(meant_for)
         known = scored.collect_schema().names()
         optional = {"reason": pl.String, "risk": pl.Float64} | {
@@ -108,7 +108,12 @@ def _look_up(read: pl.DataFrame, rows: pl.DataFrame, facts: dict[Fact, Input]) -
     """The rows, and for the fact of each place its `value`, `age_days` and `record_id` (`3_value`); null if unknown."""
     places = {kind: [place for place, one in enumerate(facts.values()) if one.kind == kind] for kind in KINDS}
     is_timed = pl.col("time").is_not_null() & ~pl.col("fact").is_in([*places["static"], *places["stay"]])
-    latest = latest_known(read.filter(is_timed), rows)
+    highest = {
+        place: window
+        for place, window in enumerate(one.window_days for one in facts.values())
+        if place in places["highest"]
+    }
+    latest = latest_known(read.filter(is_timed & ~pl.col("fact").is_in(places["highest"])), rows)
     is_age = pl.col("fact").is_in(places["age"])
     statics = read.filter(pl.col("fact").is_in(places["static"]) & pl.col("time").is_null())
     of_stays = read.filter(pl.col("fact").is_in(places["stay"]) & pl.col("time").is_not_null())
@@ -120,6 +125,7 @@ def _look_up(read: pl.DataFrame, rows: pl.DataFrame, facts: dict[Fact, Input]) -
     long = pl.concat(
         [
             latest.with_columns(value=pl.when(is_age).then(completed_years()).otherwise("value")).select(_LONG),
+            highest_known(read.filter(is_timed), rows, highest).select(_LONG),
             static_facts(statics, rows).select(_LONG),
             stay_facts(of_stays, rows).join(stay_places, on="name").select(_LONG),
         ]
@@ -136,26 +142,31 @@ def _look_up(read: pl.DataFrame, rows: pl.DataFrame, facts: dict[Fact, Input]) -
     return pl.concat([rows, *columns], how="horizontal")
 
 
-def _input_columns(one: Input, place: int, stay_place: int | None) -> list[pl.Expr]:
+def _input_columns(one: Input, places: dict[Fact, int]) -> list[pl.Expr]:
     """The columns of one input: its number for the formula, and where that came from."""
-    value, age_days, record_id = (pl.col(f"{place}_{name}") for name in ("value", "age_days", "record_id"))
-    is_found = value.is_not_null()
-    if one.window_days is not None:
-        is_found &= age_days < one.window_days
-    if one.within_stay:
-        assert stay_place is not None, f"{one.name} is asked within a stay, so its score must read STAY_DAYS too"
-        is_found &= (age_days <= pl.col(f"{stay_place}_age_days")).fill_null(value=False)
+    is_found, *found = _found(one, places)
+    is_unreadable = pl.lit(value=False)
+    for other in one.beside:
+        is_beside, *found_beside = _found(other, places)
+        if one.lapsing:
+            found = [pl.when(is_found).then(mine).otherwise(its) for mine, its in zip(found, found_beside, strict=True)]
+            is_found |= is_beside
+        else:
+            is_unreadable = is_beside & ~is_found
+    value, age_days, record_id = found
     outside = pl.lit(value=False)
     if one.low is not None:
         outside |= value < one.low
     if one.high is not None:
         outside |= value > one.high
-    assumed = pl.lit(one.assumed, pl.Float64)
+    assumed = pl.when(~is_unreadable).then(pl.lit(one.assumed, pl.Float64))
     status = (
         pl.when(is_found & outside)
         .then(pl.lit("out_of_range"))
         .when(is_found)
         .then(pl.lit("found"))
+        .when(is_unreadable)
+        .then(pl.lit("missing"))
         .otherwise(pl.lit(_STATUS_WHEN_MISSING[one.when_missing]))
     )
     return [
@@ -165,6 +176,18 @@ def _input_columns(one: Input, place: int, stay_place: int | None) -> list[pl.Ex
         pl.when(is_found).then(record_id).alias(f"record_id_{one.name}"),
         status.alias(f"status_{one.name}"),
     ]
+
+
+def _found(one: Input, places: dict[Fact, int]) -> list[pl.Expr]:
+    """Whether its fact is known and within its look-back, and the fact's value, age_days and record_id."""
+    value, age_days, record_id = (pl.col(f"{places[one.fact]}_{name}") for name in ("value", "age_days", "record_id"))
+    is_found = value.is_not_null()
+    if one.window_days is not None:
+        is_found &= age_days < one.window_days
+    if one.within_stay:
+        assert STAY_DAYS.fact in places, f"{one.name} is asked within a stay, so its score must read STAY_DAYS too"
+        is_found &= (age_days <= pl.col(f"{places[STAY_DAYS.fact]}_age_days")).fill_null(value=False)
+    return [is_found, value, age_days, record_id]
 
 
 def _with_provenance(score: Score, scored: pl.LazyFrame) -> pl.DataFrame:

@@ -27,6 +27,9 @@ def read_events(events: pl.LazyFrame, facts: dict[Fact, Input], present: pl.Data
         present,
         pl.DataFrame(patterns, schema={"fact": pl.UInt32, "kind": pl.String, "pattern": pl.String}, orient="row"),
     ).unique(["code", "fact"])
+    for place, one in enumerate(facts.values()):
+        if one.except_for:
+            codes = codes.filter((pl.col("fact") != place) | ~pl.col("code").str.contains(one.except_for))
     units = [(place, *conversion) for place, one in enumerate(facts.values()) for conversion in one.conversions]
     conversions = pl.LazyFrame(
         units,
@@ -37,6 +40,7 @@ def read_events(events: pl.LazyFrame, facts: dict[Fact, Input], present: pl.Data
     answers = pl.LazyFrame(given, schema={"fact": pl.UInt32, "answer": pl.String, "meaning": pl.Float64}, orient="row")
     number = pl.col("numeric_value").cast(pl.Float64).round_sig_figs(_DIGITS)
     kind = pl.col("kind")
+    is_number = kind.is_in(["value", "highest"])
     return (
         events.filter(pl.col("code").is_in(codes["code"].unique().implode()))
         .join(codes.lazy(), on="code")
@@ -44,22 +48,22 @@ def read_events(events: pl.LazyFrame, facts: dict[Fact, Input], present: pl.Data
         .join(conversions, on=["fact", "unit"], how="left")
         .join(answers, on=["fact", "answer"], how="left")
         .with_columns(
-            value=pl.when(kind == "value")
+            value=pl.when(is_number)
             .then(number * pl.col("factor") + pl.col("offset"))
             .when(kind.is_in(["answer", "static"]))
             .then("meaning")
             .otherwise(1.0)
         )
-        .filter((kind != "value") | pl.col("value").is_not_null())
+        .filter(~is_number | pl.col("value").is_not_null())
         .select("subject_id", "time", "known_time", "code", "encounter_id", "record_id", "fact", "value")
         .collect(engine="streaming")
     )
 
 
 def facts_of(inputs: list[Input]) -> dict[Fact, Input]:
-    """The distinct facts of the inputs, in order; the place of one is its number."""
+    """The distinct facts of the inputs and of what is looked up beside them; the place of one is its number."""
     distinct: dict[Fact, Input] = {}
-    for one in inputs:
+    for one in (each for asked in inputs for each in (asked, *asked.beside)):
         distinct.setdefault(one.fact, one)
     return distinct
 
@@ -92,6 +96,27 @@ def latest_known(read: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
         )
         .drop_nulls("time")
         .select("row", "fact", "value", "time", "prediction_time", "record_id", age_days=age_days)
+    )
+
+
+def highest_known(read: pl.DataFrame, rows: pl.DataFrame, window_days: dict[int, int | None]) -> pl.DataFrame:
+    """The highest number of each fact within its look-back at each row, of equal ones the latest.
+
+    Reads:    `read`, `rows`: as `latest_known`. `window_days`: of the fact at each place, None for ever.
+    Returns:  row, fact, value, age_days, record_id; no row where nothing was known.
+    """
+    windows = pl.DataFrame(
+        {"fact": list(window_days), "window": list(window_days.values())}, {"fact": pl.UInt32, "window": pl.Int32}
+    )
+    age_days = (pl.col("prediction_time") - pl.col("time")).dt.total_seconds() / _SECONDS_PER_DAY
+    return (
+        rows.join(read.join(windows, on="fact"), on="subject_id")
+        .filter(pl.col("known_time") <= pl.col("prediction_time"))
+        .select("row", "fact", "value", "record_id", "window", age_days=age_days)
+        .filter((pl.col("age_days") < pl.col("window")).fill_null(value=True))
+        .sort("row", "fact", "value", "age_days", "record_id", descending=[False, False, True, False, False])
+        .unique(["row", "fact"], keep="first", maintain_order=True)
+        .select("row", "fact", "value", "age_days", "record_id")
     )
 
 

@@ -3,7 +3,8 @@
 Policies for an input that is not on record (`when_missing`):
 exclude         the score is null, and its reason names the input: a measurement is never filled in.
 assume_absent   a coded illness, drug, visit or procedure that nobody recorded counts as absent; said in the result.
-assume_normal   a state that is recorded only when it is abnormal counts as normal; said in the result.
+assume_normal   a state that is recorded only when it is abnormal counts as normal; said in the result. It is missing
+                where something is recorded within the look-back that cannot be read, as a number in another unit.
 Multiple imputation is not offered: it needs a model of the missing values fitted on train patients, and a score that
 depends on such a model is no longer the published one. The models of the ladder are there for that.
 """
@@ -14,10 +15,11 @@ from typing import Literal, get_args
 
 from features.meds_codes import BIRTH
 
-Kind = Literal["value", "history", "answer", "static", "age", "stay"]
+Kind = Literal["value", "highest", "history", "answer", "static", "age", "stay"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 Policy = Literal["exclude", "assume_absent", "assume_normal"]
 Conversion = tuple[str, float, float]  # UCUM unit, factor, offset: value x factor + offset
+LAPSE_DAYS = 730  # illnesses that resolve, and records that a source drops when they are closed
 Fact = tuple[object, ...]  # what is looked up in the record, whatever its look-back or policy
 
 
@@ -27,7 +29,8 @@ class Input:
 
     `codes` are patterns (features.codes). `low` and `high` are the ends of the range for which the score was made; a
     value outside makes it null. `answers` maps coded answers, or static codes, to numbers. `within_stay` keeps only
-    what happened since the start of the stay that ends at the prediction time.
+    what happened since the start of the stay that ended last, within the day before. `lapsing` are further codes of a
+    history that count for LAPSE_DAYS alone. Codes that match the regular expression `except_for` do not count.
     """
 
     name: str
@@ -43,11 +46,28 @@ class Input:
     conversions: tuple[Conversion, ...] = ()
     answers: tuple[tuple[str, float], ...] = ()
     within_stay: bool = False
+    lapsing: tuple[str, ...] = ()
+    except_for: str | None = None
 
     @property
     def fact(self) -> Fact:
         """What is looked up in the record; inputs that differ only in look-back, range or policy share it."""
-        return self.kind, self.name if self.kind == "stay" else "", self.codes, self.conversions, self.answers
+        own = {"stay": self.name, "highest": self.window_days}.get(self.kind)
+        return self.kind, own, self.codes, self.except_for, self.conversions, self.answers
+
+    @property
+    def all_codes(self) -> tuple[str, ...]:
+        """The patterns of everything that it reads."""
+        return *self.codes, *self.lapsing
+
+    @property
+    def beside(self) -> tuple["Input", ...]:
+        """What is looked up beside it: its lapsing codes, or whether anything is recorded that may be unreadable."""
+        if self.lapsing:
+            return (history(self.name, self.lapsing, self.description, window_days=LAPSE_DAYS),)
+        if self.when_missing == "assume_normal":
+            return (history(self.name, self.codes, self.description, window_days=self.window_days),)
+        return ()
 
 
 def value(
@@ -91,6 +111,11 @@ def history(
     return Input(name, "history", codes, description, None, window_days, when_missing, assumed)
 
 
+def highest(measured: Input) -> Input:
+    """The highest number within the look-back, in place of the latest."""
+    return replace(measured, kind="highest", description=f"{measured.description}, the highest")
+
+
 def answer(
     name: str, codes: tuple[str, ...], answers: Mapping[str, float], description: str, *, window_days: int | None
 ) -> Input:
@@ -109,7 +134,7 @@ def or_normal(measured: Input, normal: float) -> Input:
 
 
 def in_stay(of: Input) -> Input:
-    """The same input, since the start of the stay that ends at the prediction time."""
+    """The same input, since the start of the stay that ended last, within the day before."""
     return replace(of, within_stay=True)
 
 

@@ -13,20 +13,13 @@ from functools import partial
 
 import polars as pl
 
-from features.codes import patterns_of_groups
 from features.scores.conditions import condition
 from features.scores.egfr import egfr
 from features.scores.engine import Score
-from features.scores.inputs import AGE, IS_FEMALE, creatinine, history
+from features.scores.inputs import AGE, IS_FEMALE, creatinine
 from features.scores.risk_factors import ALBUMIN_CREATININE, LOOKBACK_DAYS
 
 _BASELINE_SURVIVAL = {"north_america": {2: 0.9750, 5: 0.9240}, "elsewhere": {2: 0.9832, 5: 0.9365}}
-
-_REPLACEMENT = history(
-    "kidney_replacement",
-    (*condition("kidney_replacement").codes, *patterns_of_groups("dialysis")),
-    "Dialysis or transplanted kidney, now or in the past",
-)
 
 
 def add_kfre(inputs: pl.LazyFrame, years: int, region: str = "north_america") -> pl.LazyFrame:
@@ -62,7 +55,7 @@ SCORES = tuple(
             creatinine(LOOKBACK_DAYS),
             ALBUMIN_CREATININE,
             condition("kidney_disease"),
-            _REPLACEMENT,
+            condition("kidney_replacement"),
         ),
         population=(pl.col("age_years") >= 18)
         & (_EGFR < 60).fill_null(pl.col("kidney_disease") == 1)

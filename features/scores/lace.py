@@ -1,13 +1,14 @@
 """Who comes back after a hospital stay? The LACE index, at discharge.
 
-Population: adults at the end of a hospital stay, alive and going neither to a nursing facility nor to another hospital,
-as the discharge disposition says (NUBC codes); where none is recorded, the patient counts as going home.
+Population: adults at the end of a hospital stay or within the day after, alive and going neither to a nursing facility
+nor to another hospital, as the discharge disposition says (NUBC and HL7 codes); where none is recorded, the patient
+counts as going home.
 Length: days between the dates of admission and discharge. Acute: by the encounter's priority; where none is recorded,
-when an emergency visit began within the day before. Comorbidity: LACE's own weights on the Charlson items (not those
-of 1987), the graver form cancelling the milder; 4 or more count 5. Emergency visits: of the 183 days before the stay,
+when an emergency visit began within the day before. Comorbidity: LACE's own weights on the Charlson items (not those of
+1987), the graver form cancelling the milder; 4 or more count 5. Emergency visits: of the 183 days before the stay,
 without those of its last day.
-Policy: what is not on record counts as absent, and the result says so. Where a source holds no emergency visits at
-all the score is not computed for it: see `registry.answerable`.
+Policy: what is not on record counts as absent, and the result says so. Where a source holds no emergency visits at all
+the score is not computed for it: see `registry.answerable`.
 Source: van Walraven, CMAJ 2010;182:551-7. High risk from 10 on. Its table of expected risk could not be had with
 certainty, so there is no `risk`. ("Modified LACE", with 6 for 14 days and more, is another score.)
 """
@@ -93,7 +94,7 @@ SCORES = (
         & (pl.col("died_in_stay") == 0)
         & (pl.col("left_for_care") == 0),
         formula=add_lace,
-        meant_for="Adults at the end of a hospital stay, going home alive",
+        meant_for="Adults at the end of a hospital stay or within the day after, gone home alive",
         source="van Walraven, CMAJ 2010;182:551-7",
         note="Illnesses: own weights on the Charlson items, capped together at 5. No published probability is used.",
         needs=EMERGENCY_START,

@@ -1,13 +1,14 @@
 """How ill is an acutely ill patient now? The National Early Warning Score 2.
 
-Population: people of 16 or more, not pregnant, in an emergency visit or a hospital stay or at its end; to others the
-score does not speak. Oxygen scale 1: scale 2 is for patients for whom a clinician has prescribed a target of 88 to
-92 %, which no standard code says.
+Population: people of 16 or more, not pregnant, in an emergency visit or a hospital stay or within the day after it; to
+others the score does not speak. Oxygen scale 1: scale 2 is for patients for whom a clinician has prescribed a target of
+88 to 92 %, which no standard code says.
 Policy: each of the five vital signs must have been measured in the last 24 hours, else null. Oxygen and consciousness
 are mostly recorded when they are not normal: air, and alert (Glasgow coma scale 15), are assumed and the result says
-so. New confusion is seen only as a Glasgow coma scale below 15.
-Source: Royal College of Physicians, National Early Warning Score (NEWS) 2, 2017. Temperatures are rounded to 0.1 °C,
-as the bands are written; it publishes no probability.
+so. In a source that holds none of those codes the score is partial: five vital signs, 0 to 15 points. One that is
+recorded but cannot be read makes the score null. New confusion is seen only as a Glasgow coma scale below 15.
+Source: Royal College of Physicians, National Early Warning Score (NEWS) 2, 2017. Temperatures are rounded to 0.1 °C, as
+the bands are written; it publishes no probability.
 """
 
 import polars as pl
@@ -70,7 +71,7 @@ def _vital(name: str, description: str, unit: str, *codes: str, fahrenheit: bool
 SCORES = (
     Score(
         name="news2",
-        title="NEWS2, oxygen scale 1",
+        title="NEWS2, oxygen scale 1; partial where oxygen and consciousness are not recorded",
         inputs=(
             _vital("respiratory_rate", "Respiratory rate", "/min", "LOINC//9279-1"),
             _vital("oxygen_saturation", "Oxygen saturation", "%", "LOINC//59408-5", "LOINC//2708-6"),
@@ -86,8 +87,10 @@ SCORES = (
         ),
         population=(pl.col("age_years") >= 16) & (pl.col("pregnancy") == 0) & (pl.col("in_acute_care") == 1),
         formula=add_news2,
-        meant_for="16 years or more, not pregnant, in an emergency visit or hospital stay or at its end",
+        meant_for="16 years or more, not pregnant, in an emergency visit or hospital stay or within the day after",
         source="Royal College of Physicians, National Early Warning Score (NEWS) 2, 2017",
-        note="Scale 2 is not used: no standard code says that a target of 88 to 92 % was prescribed.",
+        note="Scale 2 is not used: no standard code says that a target of 88 to 92 % was prescribed. Where a source "
+        "records neither inhaled oxygen nor the Glasgow coma scale, the score is partial: the points of five vital "
+        "signs, 0 to 15, with air and alertness assumed for everybody (`assumed_normal`).",
     ),
 )

@@ -99,9 +99,6 @@ ON_BP_DRUG = history(
     "A drug against high blood pressure, prescribed or given",
     window_days=PRESCRIPTION_DAYS,
 )
-EVER_BP_DRUG = history(
-    "ever_bp_drug", patterns_of_groups("blood_pressure_drugs"), "A drug against high blood pressure, ever"
-)
 ON_STATIN = history(
     "on_statin", patterns_of_groups("statins"), "A statin, prescribed or given", window_days=PRESCRIPTION_DAYS
 )

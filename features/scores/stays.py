@@ -1,12 +1,17 @@
-"""The hospital stay that ends at a prediction time: how long it was, how it began, the visits before it; acute care."""
+"""The hospital stay that ended within the day before: how long it was, how it began, the visits before it; acute care.
+
+A score about a discharge is asked at the discharge in training and at the end of its day in scoring: both find it.
+"""
 
 import polars as pl
 
 from features.scores.inputs import Input, history, in_stay
+from features.tasks.value_sets import load_value_sets
 
 EMERGENCY_VISITS_DAYS = 183
 ADMISSIONS_DAYS = 365
 LONGEST_VISIT_DAYS = 365
+ASKED_WITHIN_DAYS = 1  # as long as the tasks ask about a discharge; exactly a day later it is over
 _STAY_START, _STAY_END, EMERGENCY_START = "ENCOUNTER//IMP//start", "ENCOUNTER//IMP//end", "ENCOUNTER//EMER//start"
 _EMERGENCY_END = "ENCOUNTER//EMER//end"
 _PRIORITY = "ENCOUNTER_PRIORITY//ACTPRIORITY//"
@@ -14,7 +19,11 @@ _ACUTE = [f"{_PRIORITY}{code}" for code in ("EM", "UR", "S", "A")]  # emergency,
 _SECONDS_PER_DAY = 86_400
 
 STAY_DAYS = Input(
-    "stay_days", "stay", (_STAY_START, _STAY_END), "Length of the stay that ends now: days between its dates", "d"
+    "stay_days",
+    "stay",
+    (_STAY_START, _STAY_END),
+    "Length of the stay that ended within the day before: days between its dates",
+    "d",
 )
 IS_ACUTE = Input(
     "is_acute_admission",
@@ -46,27 +55,29 @@ IN_ACUTE_CARE = Input(
     "in_acute_care",
     "stay",
     (_STAY_START, _STAY_END, EMERGENCY_START, _EMERGENCY_END),
-    f"In an emergency visit or hospital stay, or at its end; without an end, over after {LONGEST_VISIT_DAYS} days",
+    f"In an emergency visit or hospital stay, or within the day after it; without an end, over after "
+    f"{LONGEST_VISIT_DAYS} days",
     when_missing="assume_absent",
     assumed=0.0,
 )
-# Discharge dispositions of NUBC (UB-04, form locator 17).
-DIED_IN_STAY = in_stay(
-    history(
-        "died_in_stay", tuple(f"DISCHARGE//NUBC//{code}" for code in ("20", "40", "41", "42")), "Left the stay dead"
-    )
+DIED_IN_STAY = in_stay(history("died_in_stay", load_value_sets()["died_in_hospital"].patterns, "Left the stay dead"))
+# Discharge dispositions of NUBC (UB-04, form locator 17) and HL7: nursing facility, swing bed, rehabilitation,
+# psychiatric and long-term hospital, hospice, other institution; those of NUBC from 83 on with a planned return.
+_INSTITUTIONS = (
+    *(f"DISCHARGE//NUBC//{code}" for code in "03 04 51 61 62 63 64 65 70 83 84 89 90 91 92 93 95".split()),
+    *(f"DISCHARGE//HL7DISPOSITION//{code}" for code in ("snf", "long", "rehab", "psy", "hosp")),
 )
 LEFT_FOR_CARE = in_stay(
     history(
         "left_for_care",
-        tuple(f"DISCHARGE//NUBC//{code}" for code in "02 03 04 05 43 61 62 63 64 65 66 70".split()),
+        (*load_value_sets()["transferred"].patterns, *_INSTITUTIONS),
         "Left for another hospital, a nursing facility or another institution",
     )
 )
 
 
 def stay_facts(read: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
-    """The inputs above: of the stay whose end became known at the prediction time, if one did; and acute care.
+    """The inputs above: of the stay whose end became known last within the day before, if one did; and acute care.
 
     Reads:    `read`: subject_id, time, known_time, code, encounter_id, record_id of the codes above; doubled rows do
               not matter. `rows`: row, subject_id, prediction_time.
@@ -77,14 +88,20 @@ def stay_facts(read: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
     known = known.filter(pl.col("known_time") <= pl.col("prediction_time")).with_columns(
         age_days=(pl.col("prediction_time") - pl.col("time")).dt.total_seconds() / _SECONDS_PER_DAY
     )
-    ends = known.filter((pl.col("code") == _STAY_END) & (pl.col("known_time") == pl.col("prediction_time")))
+    ends = known.filter(
+        pl.col("code") == _STAY_END,
+        pl.col("known_time") > pl.col("prediction_time") - pl.duration(days=ASKED_WITHIN_DAYS),
+    )
     starts = known.filter(pl.col("code") == _STAY_START)
     stays = (
-        ends.select("row", "encounter_id", ended="time")
+        ends.select("row", "encounter_id", "known_time", ended="time")
         .drop_nulls("encounter_id")
         .join(starts.select("row", "encounter_id", "record_id", "age_days", started="time"), on=["row", "encounter_id"])
         .filter(pl.col("started") <= pl.col("ended"))
-        .sort("row", "started", "encounter_id", "record_id")
+        .sort(
+            *("row", "known_time", "ended", "started", "encounter_id", "record_id"),
+            descending=[False, True, True, False, False, False],
+        )
         .unique("row", keep="first", maintain_order=True)
     )
     length = (pl.col("ended").dt.date() - pl.col("started").dt.date()).dt.total_days()
@@ -127,8 +144,8 @@ def stay_facts(read: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def _acute_care(known: pl.DataFrame) -> pl.DataFrame:
-    """The latest visit that has begun and had not ended before the prediction time."""
-    over = known.filter(pl.col("code").is_in([_STAY_END, _EMERGENCY_END]) & (pl.col("age_days") > 0))
+    """The latest visit that has begun and had not ended a day before the prediction time."""
+    over = known.filter(pl.col("code").is_in([_STAY_END, _EMERGENCY_END]) & (pl.col("age_days") >= ASKED_WITHIN_DAYS))
     begun = known.filter(
         pl.col("code").is_in([_STAY_START, EMERGENCY_START])
         & pl.col("encounter_id").is_not_null()

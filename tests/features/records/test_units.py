@@ -30,6 +30,17 @@ def harmonised(code: str, value: float | None, unit: str | None) -> tuple[float 
         ("10834-0", 2.74, "g/L", 2.7, "g/dL", "values_under_wrong_unit"),  # 0.27 g/dL cannot be
         ("33914-3", 75.0, "mL/min", None, "mL/min/{1.73_m2}", "values_in_inconvertible_unit"),
         ("8480-6", 5000.0, "mmHg", None, "mm[Hg]", "values_implausible"),
+        ("9269-2", 5.0, "1", 5, "{score}", "units_spelt_otherwise"),
+        ("9269-2", 5.0, "{#}", 5, "{score}", "units_spelt_otherwise"),
+        ("9269-2", 5.0, None, 5, "{score}", "values_without_unit"),
+        ("9269-2", 5.0, "mg/dL", None, "{score}", "values_in_inconvertible_unit"),
+        ("3150-0", 0.4, "1", 40, "%", "units_spelt_otherwise"),
+        ("3150-0", 0.4, "%", 40, "%", "values_under_wrong_unit"),  # nobody breathes 0.4 %
+        ("3150-0", 0.4, "{fraction}", 40, "%", "units_spelt_otherwise"),
+        ("3151-8", 4.0, "lpm", 4, "L/min", "units_spelt_otherwise"),
+        ("3151-8", 4.0, "{L/min}", 4, "L/min", "units_spelt_otherwise"),
+        ("3151-8", 500.0, "mL/min", 0.5, "L/min", "units_spelt_otherwise"),
+        ("1558-6", 6.0, "mmol/L", 108, "mg/dL", "units_spelt_otherwise"),  # 6 x 18.016 = 108.1
         ("99999-9", 176.35499866729558, "cm", 176.4, "cm", None),  # no entry: four figures
         ("99999-9", 5.5, "Quillfeather", 5.5, None, "units_not_in_ucum"),  # a source may write anything there
     ],

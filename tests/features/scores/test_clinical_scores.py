@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
+from features.codes import groups_of_codes
 from features.feature_plan import plan_columns
 from features.feature_tables import build_features, records_behind
 from features.integrity import count_rows_that_see_the_future
@@ -170,6 +171,33 @@ def test_news2_says_that_air_and_alertness_are_assumed():
 
 
 @pytest.mark.parametrize(
+    ("code", "name", "number", "unit"),
+    [
+        ("LOINC//9269-2", "glasgow_coma_scale", 5, "[degF]"),
+        ("LOINC//9269-2", "glasgow_coma_scale", 5, None),
+        ("LOINC//9269-2", "glasgow_coma_scale", None, None),
+        ("LOINC//3151-8", "oxygen_flow", 4, "g/L"),
+        ("LOINC//3150-0", "inspired_oxygen", 40, "mg/dL"),
+    ],
+)
+def test_what_is_recorded_but_cannot_be_read_is_missing_not_normal(code, name, number, unit):
+    row = scored("news2", *person(), *stay(), *vitals(), happened(code, -0.1, number, unit))
+    assert (row["value"], row["reason"]) == (None, f"missing: {name}")
+    assert input_of(row, name)["value"] is None
+    long_ago = scored("news2", *person(), *stay(), *vitals(), happened(code, -2, number, unit))
+    assert (long_ago["value"], input_of(long_ago, name)["status"]) == (0, "assumed_normal")
+    readable = scored(
+        "news2",
+        *person(),
+        *stay(),
+        *vitals(),
+        happened(code, -0.1, number, unit),
+        happened("LOINC//9269-2", -0.2, 14, "{score}"),
+    )
+    assert input_of(readable, "glasgow_coma_scale")["value"] == 14
+
+
+@pytest.mark.parametrize(
     ("visits", "has_row"),
     [
         ([], False),
@@ -189,7 +217,17 @@ def test_news2_is_for_acute_care(visits, has_row):
 
 def test_news2_is_not_for_children_nor_in_pregnancy():
     assert scored("news2", *person(born=datetime(2000, 1, 1)), *stay(), *vitals()) is None
-    assert scored("news2", *person(), happened("SNOMED//72892002", -50), *stay(), *vitals()) is None
+    for code in ("SNOMED//72892002", "ICD10CM//O24.410", "ICD10CM//Z3A.20", "ICD10CM//Z32.01"):
+        assert scored("news2", *person(), happened(code, -50), *stay(), *vitals()) is None
+    not_pregnant = happened("ICD10CM//Z32.02", -50)
+    assert scored("news2", *person(), not_pregnant, *stay(), *vitals())["value"] == 0
+
+
+def test_without_a_birth_and_before_it_there_is_no_row():
+    events = events_table({"code": "SEX//female"}, happened(CREATININE, -1, 1, "mg/dL"), *stay(), *vitals())
+    assert clinical_scores(events, times(NOON)).height == 0
+    born_later = person(born=day(1))
+    assert clinical_scores(events_table(*born_later, happened(CREATININE, -1, 1, "mg/dL")), times(NOON)).height == 0
 
 
 # ---- illnesses -------------------------------------------------------------------------------------------------------
@@ -233,12 +271,62 @@ def test_charlson_of_a_record_with_two_spellings_of_icd_10():
         ("ICD10CM//B20", 6),
         ("SNOMED//88805009", 1),
         ("SNOMED//254837009", 2),
-        ("SNOMED//94260004", 6),
         ("SNOMED//126906006", 0),  # a neoplasm of the prostate may be benign
     ],
 )
 def test_charlson_codes(code, points):
     assert scored("charlson", *person(), happened(code, -5_000))["value"] == points
+
+
+@pytest.mark.parametrize(
+    ("code", "points"),
+    [
+        ("ICD10CM//K25.9", 1),  # peptic ulcer heals
+        ("SNOMED//13200003", 1),
+        ("SNOMED//233678006", 1),  # childhood asthma
+        ("SNOMED//69896004", 1),  # rheumatoid arthritis, whose records Synthea closes
+        ("SNOMED//93761005", 2),  # cancer of the colon, too
+        ("SNOMED//94260004", 6),
+    ],
+)
+def test_what_resolves_or_is_dropped_once_closed_counts_for_two_years(code, points):
+    found = [scored("charlson", *person(), happened(code, -ago))["value"] for ago in (729, 730)]
+    assert found == [points, 0]
+
+
+def test_a_lapsed_code_does_not_hide_a_lasting_one():
+    cancers = [happened("SNOMED//254837009", -4_000), happened("SNOMED//93761005", -800)]
+    found = input_of(scored("charlson", *person(), *cancers), "malignancy")
+    assert (found["value"], found["record_id"], found["age_days"]) == (1, 3, 4_000)
+
+
+@pytest.mark.parametrize("code", ["57054005", "401303003", "401314000", "422504002", "274100004"])
+def test_heart_attacks_and_strokes_that_are_outcomes_are_illnesses_of_the_scores_and_code_groups(code):
+    is_stroke = code in ("422504002", "274100004")
+    found = scored("charlson", *person(), happened(f"SNOMED//{code}", -5_000))
+    assert input_of(found, "cerebrovascular_disease" if is_stroke else "myocardial_infarction")["status"] == "found"
+    groups = groups_of_codes(pl.DataFrame({"code": [f"SNOMED//{code}"]}))["group"].to_list()
+    assert groups == ["stroke" if is_stroke else "myocardial_infarction"]
+    in_fibrillation = [happened("SNOMED//49436004", -3), happened(f"SNOMED//{code}", -5_000)]
+    # A haemorrhage is no point of CHA2DS2-VASc.
+    points = {"274100004": 0, "422504002": 2}.get(code, 1)
+    alone = scored("cha2ds2_vasc", *person(), *in_fibrillation[:1])["value"]
+    assert scored("cha2ds2_vasc", *person(), *in_fibrillation)["value"] == alone + points
+
+
+@pytest.mark.parametrize(
+    ("code", "groups"),
+    [
+        ("ICD10CM//Z3A.20", ["pregnancy"]),
+        ("ICD10CM//O24.410", ["pregnancy"]),
+        ("ICD10CM//O14.90", ["pregnancy", "pregnancy_complication"]),
+        ("ICD10CM//O03.9", ["pregnancy_complication"]),  # lost
+        ("ICD10CM//O80", ["childbirth"]),
+        ("ICD10CM//Z32.02", []),  # not pregnant
+    ],
+)
+def test_codes_of_pregnancy(code, groups):
+    assert groups_of_codes(pl.DataFrame({"code": [code]}))["group"].to_list() == groups
 
 
 def test_cha2ds2_vasc_is_for_atrial_fibrillation():
@@ -290,7 +378,7 @@ def test_what_became_known_after_the_discharge_is_no_part_of_it():
         *(one for place in range(3, 6) for one in visit(day(-60 - place), day(-59 - place), "IMP", encounter_id=place)),
         happened("ENCOUNTER_PRIORITY//ACTPRIORITY//EM", -3) | {"encounter_id": 7},
         happened("DISCHARGE//NUBC//20", 0) | {"encounter_id": 7},
-        happened("CPT//99999", -1),
+        happened("CPT//44140", -1),
     ]
     names = ["lace", "hospital", "hospital_2013", "news2"]
     without = clinical_scores(events_table(*asked), times(NOON), names)
@@ -314,16 +402,48 @@ def test_the_length_counts_dates_and_away_from_a_discharge_there_is_no_row():
     row = scored("lace", *person(), *visit(day(-0.75), NOON, "IMP"))
     assert input_of(row, "stay_days")["value"] == 1
     for name in ("lace", "hospital", "hospital_2013"):
+        assert scored(name, *person(), *stay(), at=day(0.49))["value"] == scored(name, *person(), *stay())["value"]
         assert scored(name, *person(), *stay(), at=day(1)) is None
         assert scored(name, *person(), *stay(), at=day(-1)) is None
         assert scored(name, *person(), *visit(day(-1), NOON, "AMB")) is None
 
 
-@pytest.mark.parametrize(("disposition", "of_lace", "of_hospital"), [("01", 1, 1), ("03", 0, 1), ("20", 0, 0)])
+def test_hours_after_the_discharge_the_scores_are_those_of_the_discharge():
+    """A day's scores are asked at its end; a day later nobody asks."""
+    results = [happened(HAEMOGLOBIN, -1, 11, "g/dL"), happened(SODIUM, -1, 133, "mmol/L"), *vitals()]
+    earlier_stay = visit(day(-20), day(-12), "IMP", encounter_id=1)
+    events = events_table(*person(), *earlier_stay, *stay(days=4), *results, happened("DISCHARGE//NUBC//01", 0))
+    names = ["lace", "hospital", "hospital_2013", "news2"]
+    at_once, at_midnight, a_day_later = (
+        dict(clinical_scores(events, times(at), names).select("score", "value").iter_rows())
+        for at in (NOON, day(0.49), day(1))
+    )
+    assert at_once == at_midnight == {"lace": 4, "hospital": 2, "hospital_2013": 4, "news2": 0}
+    assert a_day_later == {}
+
+
+def test_of_two_stays_of_a_day_the_one_that_ended_last_counts():
+    two = [*visit(day(-9), day(-0.4), "IMP", encounter_id=1), *visit(day(-0.3), day(-0.1), "IMP", encounter_id=2)]
+    assert input_of(scored("lace", *person(), *two), "stay_days")["value"] == 0
+
+
+@pytest.mark.parametrize(
+    ("disposition", "of_lace", "of_hospital"),
+    [
+        ("NUBC//01", 1, 1),
+        ("NUBC//03", 0, 1),
+        ("NUBC//20", 0, 0),
+        ("NUBC//82", 0, 1),  # another hospital, return planned
+        ("NUBC//90", 0, 1),  # rehabilitation, return planned
+        ("HL7DISPOSITION//home", 1, 1),
+        ("HL7DISPOSITION//exp", 0, 0),
+        *((f"HL7DISPOSITION//{code}", 0, 1) for code in ("other-hcf", "snf", "long", "rehab", "psy", "hosp")),
+    ],
+)
 def test_the_dead_have_no_row_and_for_lace_neither_those_who_go_to_a_nursing_facility(
     disposition, of_lace, of_hospital
 ):
-    left = happened(f"DISCHARGE//NUBC//{disposition}", 0)
+    left = happened(f"DISCHARGE//{disposition}", 0)
     rows = clinical_scores(events_table(*person(), *stay(), left), times(NOON), ["lace", "hospital"])
     assert sorted(rows["score"]) == ["hospital"] * of_hospital + ["lace"] * of_lace
 
@@ -334,7 +454,7 @@ def test_hospital_takes_the_last_results_of_the_stay():
         *stay(days=6),
         happened(HAEMOGLOBIN, -5, 13, "g/dL"),
         happened(HAEMOGLOBIN, -1, 11.2, "g/dL"),
-        happened("CPT//99999", -2),
+        happened("CPT//44140", -2),
         *visit(day(-100), day(-98), "IMP", encounter_id=1),
         *visit(day(-6.3), day(-6.1), "EMER", encounter_id=2),
     ]
@@ -345,6 +465,33 @@ def test_hospital_takes_the_last_results_of_the_stay():
     assert (before_the_stay["value"], before_the_stay["reason"]) == (None, "missing: sodium")
     neither = scored("hospital", *person(), *stay())
     assert neither["reason"] == "missing: haemoglobin, sodium"
+
+
+@pytest.mark.parametrize(
+    ("code", "counts"),
+    [
+        ("CPT//10004", True),
+        ("CPT//69990", True),
+        ("ICD10PCS//0DTJ4ZZ", True),
+        ("SNOMED//80146002", True),
+        ("CPT//00840", False),  # anaesthesia
+        ("CPT//36415", False),  # drawing blood
+        ("CPT//80053", False),  # laboratory panel
+        ("CPT//99223", False),  # visit
+        ("CPT//1036F", False),  # measure of quality
+        ("HCPCS//J1885", False),  # injected drug
+    ],
+)
+def test_what_hospital_counts_as_a_procedure(code, counts):
+    row = scored("hospital", *person(), *stay(), happened(code, -1))
+    assert input_of(row, "procedure")["status"] == ("found" if counts else "assumed_absent")
+
+
+@pytest.mark.parametrize("codes", [["ICD10CM//C78.7"], ["ICD10CM//C18.9"], ["ICD10CM//C18.9", "ICD10CM//C78.7"]])
+def test_any_cancer_stands_once_for_the_service_of_oncology(codes):
+    results = [happened(SODIUM, -1, 140, "mmol/L"), happened(HAEMOGLOBIN, -1, 13, "g/dL")]
+    cancers = [happened(code, -300) for code in codes]
+    assert scored("hospital", *person(), *stay(), *results, *cancers)["value"] == 2
 
 
 def test_haemoglobin_in_grams_a_litre():
@@ -432,7 +579,7 @@ def test_a_feature_column_of_a_score_is_blind_to_the_future(name):
 
 
 CODES = sorted(
-    {code.rstrip("*") for score in SCORES for one in score.inputs for code in one.codes if one.kind != "static"}
+    {code.rstrip("*") for score in SCORES for one in score.inputs for code in one.all_codes if one.kind != "static"}
 )
 fact = st.tuples(
     st.sampled_from(CODES), st.integers(0, 400), st.floats(1, 200, width=32), st.sampled_from(["mg/dL", "%", "/min"])

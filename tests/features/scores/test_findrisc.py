@@ -14,9 +14,10 @@ MAN_58 = {
     "waist": 105.0,
     "is_inactive": 1,
     "no_daily_greens": 1,
-    "ever_bp_drug": 1,
+    "on_bp_drug": 1,
     "high_glucose": 0,
     "hba1c": 5.0,
+    "fasting_glucose": 90.0,
     "relatives_with_diabetes": "close",
 }
 WOMAN_50 = {
@@ -26,9 +27,10 @@ WOMAN_50 = {
     "waist": 85.0,
     "is_inactive": 0,
     "no_daily_greens": 0,
-    "ever_bp_drug": 0,
+    "on_bp_drug": 0,
     "high_glucose": 1,
     "hba1c": 5.0,
+    "fasting_glucose": 90.0,
     "relatives_with_diabetes": "distant",
 }
 NO_POINTS = WOMAN_50 | {
@@ -37,6 +39,7 @@ NO_POINTS = WOMAN_50 | {
     "waist": 75.0,
     "high_glucose": 0,
     "hba1c": 5.0,
+    "fasting_glucose": 90.0,
     "relatives_with_diabetes": "none",
 }
 MAN_35 = NO_POINTS | {
@@ -73,6 +76,8 @@ def test_worked_examples(inputs, points, risk, reduced):
         (NO_POINTS, "waist", {79.0: 0, 80.0: 3, 88.0: 3, 89.0: 4}),
         (NO_POINTS | {"is_female": 0}, "waist", {93.0: 0, 94.0: 3, 102.0: 3, 103.0: 4}),
         (NO_POINTS, "hba1c", {5.6: 0, 5.7: 5}),
+        (NO_POINTS, "fasting_glucose", {99.0: 0, 100.0: 5}),
+        (NO_POINTS | {"hba1c": 6.0}, "fasting_glucose", {99.0: 5, 100.0: 5}),
         (NO_POINTS | {"high_glucose": 1}, "hba1c", {5.6: 5, 5.7: 5}),  # once, however it was found
         (NO_POINTS, "relatives_with_diabetes", {"none": 0, "distant": 3, "close": 5}),
     ],
@@ -85,10 +90,10 @@ def test_edges_of_the_bands(inputs, variable, steps):
     ("extra_points", "risk"),
     [
         ({"age_years": 45, "high_glucose": 1}, 0.04),  # 7 points
-        ({"age_years": 55, "bmi": 25.0, "ever_bp_drug": 1, "high_glucose": 1}, 0.04),  # 11
-        ({"age_years": 65, "bmi": 25.0, "ever_bp_drug": 1, "high_glucose": 1}, 0.17),  # 12
-        ({"age_years": 65, "bmi": 31.0, "ever_bp_drug": 1, "high_glucose": 1}, 0.17),  # 14
-        ({"age_years": 65, "bmi": 31.0, "waist": 85.0, "ever_bp_drug": 1, "high_glucose": 1}, 0.33),  # 17
+        ({"age_years": 55, "bmi": 25.0, "on_bp_drug": 1, "high_glucose": 1}, 0.04),  # 11
+        ({"age_years": 65, "bmi": 25.0, "on_bp_drug": 1, "high_glucose": 1}, 0.17),  # 12
+        ({"age_years": 65, "bmi": 31.0, "on_bp_drug": 1, "high_glucose": 1}, 0.17),  # 14
+        ({"age_years": 65, "bmi": 31.0, "waist": 85.0, "on_bp_drug": 1, "high_glucose": 1}, 0.33),  # 17
     ],
 )
 def test_bands_of_risk(extra_points, risk):
@@ -99,7 +104,7 @@ def test_bands_of_risk(extra_points, risk):
 def test_a_missing_item_is_never_no_points(variable):
     assert without(add_findrisc, MAN_58, variable)["value"] is None
     assert without(add_findrisc, MAN_58, variable)["risk"] is None
-    is_read = variable in ("age_years", "bmi", "ever_bp_drug", "high_glucose", "hba1c")
+    is_read = variable in ("age_years", "bmi", "on_bp_drug", "high_glucose", "hba1c", "fasting_glucose")
     assert (without(add_findrisc_reduced, MAN_58, variable)["value"] is None) == is_read
 
 

@@ -30,6 +30,10 @@ WORKED: Record = {
     "RACE//OMB//2106-3": (),
 }
 WITHOUT_DIABETES = {code: said for code, said in WORKED.items() if code != "SNOMED//44054006"}
+REPLACEMENT = [
+    *("CPT//90945", "CPT//90947", "CPT//90951", "CPT//90970", "ICD10CM//T86.11", "SNOMED//108241001"),
+    *("SNOMED//161665007", "ICD10PCS//5A1D70Z", "ICD10PCS//0TY00Z0"),
+]
 HIGH_CREATININE = {"LOINC//2160-0": (2.0, "mg/dL"), "LOINC//14959-1": (300.0, "mg/g")}
 
 
@@ -155,6 +159,8 @@ def test_for_whom_a_score_is_not_meant_there_is_no_row(age, added, absent):
         ({"LOINC//14959-1": (0.0, "mg/g")}, True, "out of range: albumin_creatinine"),  # its logarithm is taken
         ({"SNOMED//302497006": (None, None)}, False, None),  # dialysis
         ({"ICD10CM//Z94.0": (None, None)}, False, None),  # transplant
+        *(({code: (None, None)}, False, None) for code in REPLACEMENT),
+        ({"CPT//90940": (None, None)}, True, None),  # a study of the access, no dialysis
     ],
 )
 def test_kidney_failure_is_asked_of_people_with_kidney_disease_alone(added, has_rows, reason):
@@ -197,7 +203,7 @@ def test_race_chooses_the_equation():
 
 
 def test_look_backs():
-    """Measurements count for 730 days, prescriptions for 400, illnesses for ever."""
+    """Measurements count for 730 days, prescriptions for 400, illnesses for ever unless they lapse."""
     of_last_year, older, oldest = score(WORKED, days_ago=399), score(WORKED, days_ago=401), score(WORKED, days_ago=731)
     drug = [
         next(one["status"] for one in scores["prevent_cvd"]["inputs"] if one["input"] == "on_bp_drug")
@@ -208,6 +214,66 @@ def test_look_backs():
         "missing: systolic_bp, creatinine, is_smoking, total_cholesterol, hdl_cholesterol"
     )
     assert not set(oldest) & DIABETES_RISK
+
+
+def findrisc_of(*rows: dict[str, object]) -> dict[str, object]:
+    """The reduced FINDRISC of a man of 40 with no points but for these rows."""
+    weighed = {"time": day(-5), "code": "LOINC//39156-5", "numeric_value": 24.0, "unit": "kg/m2"}
+    born = person(born=day(0).replace(year=1975, month=1), sex="male")
+    scores = clinical_scores(events_table(*born, weighed, *rows), times(day(0)), ["findrisc_reduced"])
+    return scores.row(0, named=True)
+
+
+def measured(code: str, ago: float, number: float, unit: str | None) -> dict[str, object]:
+    return {"time": day(-ago), "code": f"LOINC//{code}", "numeric_value": number, "unit": unit}
+
+
+@pytest.mark.parametrize(
+    ("results", "points"),
+    [
+        ([("4548-4", 200, 6.2, "%"), ("4548-4", 5, 5.5, "%")], 5),  # the highest, not the latest
+        ([("4548-4", 731, 6.2, "%"), ("4548-4", 5, 5.5, "%")], 0),
+        ([("4548-4", 5, 5.5, "%"), ("1558-6", 300, 125, "mg/dL"), ("1558-6", 3, 90, "mg/dL")], 5),
+        ([("1558-6", 300, 5.6, "mmol/L")], 5),  # 100.9 mg/dL
+        ([("1558-6", 300, 99, "mg/dL")], 0),
+        ([("4548-4", 5, 6.5, "%"), ("1558-6", 3, 125, "mg/dL")], 5),  # once
+    ],
+)
+def test_a_high_glucose_ever_found_within_two_years(results, points):
+    assert findrisc_of(*(measured(*one) for one in results))["value"] == points
+
+
+def test_the_highest_result_stands_in_the_table_with_its_record():
+    row = findrisc_of(measured("4548-4", 200, 6.2, "%"), measured("4548-4", 5, 5.5, "%"))
+    found = next(one for one in row["inputs"] if one["input"] == "hba1c")
+    assert (found["value"], found["age_days"], found["record_id"]) == (pytest.approx(6.2), 200, 4)
+
+
+def test_a_highest_result_that_became_known_later_is_not_seen():
+    late = measured("4548-4", 200, 6.2, "%") | {"known_time": day(1)}
+    assert findrisc_of(late, measured("4548-4", 5, 5.5, "%"))["value"] == 0
+
+
+def test_an_hba1c_that_cannot_be_read_is_missing():
+    assert findrisc_of(measured("4548-4", 9, 9.0, "mmol/L"))["reason"] == "missing: hba1c"
+
+
+@pytest.mark.parametrize(
+    ("code", "counts_for"),
+    [("RXNORM//314076", 400), ("ICD10CM//R73.9", 730), ("SNOMED//11687002", 730), ("ICD10CM//R73.03", None)],
+)
+def test_only_what_never_resolves_counts_for_ever(code, counts_for):
+    points = [findrisc_of({"time": day(-ago), "code": code})["value"] > 0 for ago in (399, 401, 731, 5_000)]
+    assert points == [counts_for is None or ago < counts_for for ago in (399, 401, 731, 5_000)]
+
+
+def test_a_coronary_procedure_of_long_ago_no_longer_tells():
+    bypass = {"SNOMED//232717009": (None, None)}
+    assert not PREVENT & set(score(WITHOUT_DIABETES | bypass, days_ago=729))
+    born = person(born=day(0).replace(year=1965, month=1))
+    rows = [row | ({"time": day(-30)} if said else {}) for row, said in rows_of(WITHOUT_DIABETES)]
+    old = {"time": day(-730), "code": "SNOMED//232717009"}
+    assert clinical_scores(events_table(*born, *rows, old), times(day(0)), ["prevent_cvd"])["value"][0] is not None
 
 
 def test_the_numbers_lead_back_to_their_records():
