@@ -160,10 +160,10 @@ class CohortCounts(dy.Schema):
     task = dy.String(description="Name of the task.")
     horizon_days = dy.Int32(nullable=True, description="Horizon, days; null for the steps, which all horizons share.")
     part = dy.String(
-        check=_one_of(["step", "left_out", "state", "site", "calendar_year", "refused"]),
+        check=_one_of(["step", "left_out", "state", "site", "calendar_year", "refused", "no_code"]),
         description="step: what is left after a rule of who is asked; left_out: what of the last step has no answer "
         "within the horizon; state: what followed the others; site, calendar_year: where and when the question was "
-        "asked; refused: these records cannot answer the task.",
+        "asked; refused: these records cannot answer the task; no_code: a predicate that matches none of their codes.",
     )
     place = dy.Int32(description="Order within the part.")
     name = dy.String(description="The rule, the state, the site's pseudonym, the true calendar year, or the reason.")

@@ -6,7 +6,7 @@ import polars as pl
 
 from features.settings import StudySettings
 from features.tables import STATES, CohortCounts, checked, empty
-from features.tasks.in_records import unanswerable
+from features.tasks.in_records import unanswerable, without_a_code
 from features.tasks.labels import covered, events_of_tasks, moments_by_step
 from features.tasks.moments import KEYS
 from features.tasks.schema import Task
@@ -44,6 +44,11 @@ def cohort_counts(
         {"task": task, "horizon_days": days, "part": "refused", "place": 0, "name": reason}
         for (task, days), reason in unanswerable(tasks, codes, periods, settings).items()
     ]
+    no_code = [
+        {"task": task.name, "part": "no_code", "place": place, "name": name.replace("_", " ")}
+        for task in tasks
+        for place, name in enumerate(without_a_code(task, codes))
+    ]
     described = labels.with_columns(
         name=pl.when(pl.col("state") == "censored", pl.col("time_to_event_days") == 0)
         .then(pl.lit(UNVERIFIED))
@@ -64,6 +69,7 @@ def cohort_counts(
         .with_columns(place=pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over(_QUESTION)),
         _counted(true_years, "calendar_year").with_columns(place=pl.col("name").cast(pl.Int32)),
         pl.DataFrame(refused, schema_overrides={"horizon_days": pl.Int32, "place": pl.Int32}),
+        pl.DataFrame(no_code, schema_overrides={"place": pl.Int32}),
     ]
     columns = empty(CohortCounts)
     table = pl.concat([columns, *parts], how="diagonal").with_columns(

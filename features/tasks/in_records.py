@@ -20,8 +20,7 @@ def unanswerable(
     `verified_by` match no code of the records: its labels would all be one. A horizon is refused when the source covers
     fewer people for the look-back and the horizon than training needs.
     """
-    if codes.filter(pl.col("code").is_in(CREATININE)).height:
-        codes = pl.concat([codes.select("code"), pl.DataFrame({"code": [EGFR]})])
+    codes = _with_derived(codes)
     covered_days = periods.select((pl.col("covered_until") - pl.col("start")).dt.total_days()).to_series().sort()
     # So many people are needed to learn anything; whom the source covers longer than all but a few tells nothing.
     enough = covered_days.tail(settings.fewest_subjects_with_event)
@@ -39,6 +38,22 @@ def unanswerable(
                     f"{settings.lookback_days:,} days and it"
                 )
     return reasons
+
+
+def without_a_code(task: Task, codes: pl.DataFrame) -> list[str]:
+    """The predicates of a task of which the records hold no code: what they would leave out, or count, nobody has.
+
+    Reads:    `codes`: code, every code of the events.
+    """
+    there = _with_derived(codes)
+    return [name for name, predicate in task.predicates.items() if matched_units(there, [predicate]).is_empty()]
+
+
+def _with_derived(codes: pl.DataFrame) -> pl.DataFrame:
+    """The codes, with that of kidney function where the records hold creatinine."""
+    if codes.filter(pl.col("code").is_in(CREATININE)).is_empty():
+        return codes.select("code")
+    return pl.concat([codes.select("code"), pl.DataFrame({"code": [EGFR]})])
 
 
 def _missing(task: Task, codes: pl.DataFrame) -> Iterator[str]:

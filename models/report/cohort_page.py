@@ -48,6 +48,7 @@ class CohortSection:
     title: str
     description: str
     facts: list[tuple[str, str]]
+    no_code: str
     steps: list[CohortRow]
     horizons: list[HorizonPart]
 
@@ -82,6 +83,7 @@ def _section(task: Task, counts: pl.DataFrame, smallest: int) -> CohortSection:
             for heading, sentence in task_facts(task, task.horizons_days[-1])
             if heading != "Within" or len(task.horizons_days) == 1
         ],
+        no_code=", ".join(counts.filter(pl.col("part") == "no_code").sort("place")["name"]),
         steps=_step_rows(steps, smallest),
         horizons=[
             _horizon(task, days, counts.filter(pl.col("horizon_days") == days), smallest) for days in task.horizons_days

@@ -70,6 +70,7 @@ def test_who_was_never_examined_is_told_apart_and_what_cannot_be_answered_is_sai
     assert [name for name, _, _ in part(unanswerable, "refused")] == [
         "diabetic_retinopathy.yaml:28: these records hold no code of eye examination"
     ] * 3
+    assert [name for name, _, _ in part(unanswerable, "no_code")] == ["eye examination"]
     examined = {"subject_id": 1, "time": day(-90), "code": "CPT//92250"}
     of_a_year = counts("diabetic_retinopathy", *diabetic, ill, examined).filter(horizon_days=365)
     assert part(of_a_year, "state") == [("event", 1, 1), (UNVERIFIED, 1, 1)]
