@@ -304,7 +304,8 @@ def test_tasks_in_words():
         "Patients aged 18 years or more; nothing known of Type 2 diabetes mellitus, "
     )
     assert facts["type_2_diabetes"]["Outcome"] == (
-        "Type 2 diabetes mellitus, Insulin or a sulfonylurea or HbA1c from 6.5 %. "
+        "Type 2 diabetes mellitus, A sulfonylurea, a glinide or a DPP-4 inhibitor, HbA1c from 6.5 % "
+        "or Fasting blood glucose from 126 mg/dL. "
         "Only the first record ever of any of them counts."
     )
     assert "at most once in 30 days" in facts["acute_care"]["When"]
