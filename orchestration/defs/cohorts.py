@@ -52,7 +52,7 @@ def observe(study: Study, dataset: pl.LazyFrame) -> tuple[pl.DataFrame, pl.DataF
 @dg.asset(
     group_name="cohorts",
     kinds={"polars"},
-    code_version="1",
+    code_version="2",
     deps=["timelines"],
     metadata={"dagster/column_schema": column_schema("labels")},
 )
