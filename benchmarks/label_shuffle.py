@@ -38,10 +38,13 @@ def main() -> int:
     if options.tasks:
         labels = labels.filter(pl.col("task").is_in(options.tasks.split(",")))
     found = pl.concat([_on_shuffled(home, labels, seed) for seed in range(1, options.shuffles + 1)])
-    half_width = pl.col("auroc").std().fill_null(0) / pl.len().sqrt() * t.ppf(0.975, max(1, options.shuffles - 1))
+    # In some shuffles a question has too few outcomes to be judged; of one alone there is no interval.
+    students = {count: float(t.ppf(0.975, count - 1)) for count in range(2, options.shuffles + 1)}
+    half_width = pl.col("auroc").std() / pl.len().sqrt() * pl.len().replace_strict(students, default=None)
     rungs = (
         found.group_by("task", "horizon_days", "model", maintain_order=True)
         .agg(auroc=pl.col("auroc").mean(), half_width=half_width, shuffles=pl.len())
+        .filter(pl.col("shuffles") > 1)
         .with_columns(low=pl.col("auroc") - pl.col("half_width"), high=pl.col("auroc") + pl.col("half_width"))
         .with_columns(holds=pl.lit(0.5).is_between("low", "high"))
         .sort("task", "horizon_days", maintain_order=True)
