@@ -70,7 +70,7 @@ class TaskSection:
     these records could not tell.
     """
 
-    task: str
+    anchor: str
     title: str
     description: str
     facts: list[tuple[str, str]]
@@ -131,7 +131,7 @@ def task_section(
     asked = labels.filter(is_asked)
     followed_too_short, died_first = left_out(asked, smallest)
     return TaskSection(
-        task=question.task,
+        anchor=f"{question.task}-{question.horizon_days}",
         title=f"{title_of(question.task, [task] if task else [])} {horizon_words(task, question.horizon_days)}",
         description=task.description if task else "",
         facts=task_facts(task, question.horizon_days) if task else [],

@@ -309,3 +309,9 @@ def test_tasks_in_words():
         "Only the first record ever of any of them counts."
     )
     assert "at most once in 30 days" in facts["acute_care"]["When"]
+
+
+def test_every_part_of_the_page_has_a_name_of_its_own(tmp_path):
+    names = re.findall(r'id="([^"]+)"', report(tmp_path))
+    assert len(names) == len(set(names)) > 0
+    assert f"{QUESTION[0]}-{QUESTION[1]}" in names
