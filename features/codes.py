@@ -14,6 +14,8 @@ from features.errors import SequelaError
 
 _CODE_GROUPS = Path(__file__).with_name("code_groups.toml")
 _MEDICATION_ACT = r"//(administered|stated)$"
+_ICD10 = r"^ICD10//"
+_UNDOTTED = r"^(ICD10CM//[A-Z][0-9][0-9AB])([0-9A-Z]+)$"
 
 
 class CodeGroup(BaseModel):
@@ -74,13 +76,17 @@ def match_patterns(codes: pl.DataFrame, patterns: pl.DataFrame) -> pl.DataFrame:
 
     Reads:    `codes`: code. `patterns`: pattern, and any other columns.
     Returns:  code and the columns of `patterns`, a row for each match. A medication that was administered or
-              stated ("RXNORM//860975//stated") matches the patterns of the medication itself too.
+              stated ("RXNORM//860975//stated") matches the patterns of the medication itself too; a code of WHO's
+              ICD-10, and one of ICD-10-CM without its dot, matches those of ICD-10-CM.
     """
     spelled = codes.select("code").unique()
+    icd = pl.col("code").str.replace(_ICD10, "ICD10CM//")
     spellings = pl.concat(
         [
             spelled.with_columns(spelling="code"),
             spelled.with_columns(spelling=pl.col("code").str.replace(_MEDICATION_ACT, "")),
+            spelled.with_columns(spelling=icd),
+            spelled.with_columns(spelling=icd.str.replace(_UNDOTTED, "$1.$2")),
         ]
     ).unique()
     is_prefix = pl.col("pattern").str.ends_with("*")

@@ -112,6 +112,8 @@ def features_table(options: argparse.Namespace) -> None:
     home = Home(options.home)
     name = "features" if options.as_of is None else f"features-{options.as_of}"
     file = options.out or Path(f"{name}{'-long' if options.long else ''}.parquet")
+    if file.suffix != ".parquet":
+        raise SequelaError(f"{file.name}: the table is written as Parquet; name a file that ends in .parquet: --out")
     if not file.absolute().parent.is_dir():
         raise SequelaError(f"{file.absolute().parent} is no folder. Name another file: --out")
     if options.as_of is None:

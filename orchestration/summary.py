@@ -240,7 +240,7 @@ def _next_lines(
     """Commands worth typing now."""
     sequela, at_home = command_name(), _home_option(home)
     tables = [
-        *(["evaluations SELECT task, model, auroc, auroc_low, auroc_high"] if has_evaluations else []),
+        *(["evaluations SELECT task, horizon_days, model, auroc, auroc_low, auroc_high"] if has_evaluations else []),
         *(["skipped_tasks"] if has_skipped else []),
         *(["quarantine"] if _table(home, "quarantine").height else []),
     ]

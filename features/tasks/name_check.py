@@ -57,7 +57,9 @@ def _fault_of_code(spelling: str, is_whole: bool) -> str | None:
         return None
     system, _, code = spelling.partition("//")
     if system not in known_systems():
-        return f"no event has a code of {system}//, so it matches nothing.{_meant(system, set(known_systems()))}"
+        return (
+            f"no event has a code of {system}//, so it matches nothing.{_meant(system.upper(), set(known_systems()))}"
+        )
     if not code:
         return f"write what stands after {system}//: alone it names a whole system."
     form = _forms().get(system)

@@ -217,9 +217,10 @@ def load_tasks(folder: Path | None = None) -> list[Task]:
     Raises TaskError with file, line and reason for a task that could look the wrong way in time or names something
     unknown.
     """
-    from features.tasks.static_check import read_task, refuse_doubled_names
+    from features.tasks.static_check import read_task, refuse_doubled_names, refuse_other_names
 
     paths = sorted((folder or _TASKS).glob("*.yaml"))
+    refuse_other_names((folder or _TASKS).iterdir())
     tasks = [read_task(path) for path in paths]
     refuse_doubled_names(tasks, paths)
     return sorted(tasks, key=lambda task: task.name)

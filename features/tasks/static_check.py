@@ -1,6 +1,6 @@
 """Could this task leak the future into its question, or the past into its answer? Refused with file and line if so."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import yaml
@@ -55,6 +55,13 @@ def read_task(path: Path) -> Task:
     for where, reason in _faults(task):
         raise TaskError(f"{path.name}:{_line(lines, where)}: task {task.name} is refused: {reason}")
     return task.read_from(path.name, lines)
+
+
+def refuse_other_names(paths: Iterable[Path]) -> None:
+    """Raise TaskError for a file that would be left out without a word, because its name ends in .yml."""
+    for path in sorted(paths):
+        if path.suffix == ".yml":
+            raise TaskError(f"{path.name}: a task's file ends in .yaml; rename it {path.stem}.yaml.")
 
 
 def refuse_doubled_names(tasks: list[Task], paths: list[Path]) -> None:

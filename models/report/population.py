@@ -59,28 +59,27 @@ def population_table(labels: pl.DataFrame, features: pl.DataFrame | None, smalle
 def part_rows(labels: pl.DataFrame, smallest: int) -> list[PartRow]:
     """Patients, prediction times with known outcome, and outcomes of one task, by part of the study.
 
-    Reads Labels of one task and horizon.
+    Reads Labels of one task and horizon. Where a part's outcomes are too few to be shown, no part's are: the cohort
+    report tells those of all parts together, from which the hidden ones could be worked out.
     """
     known = labels.filter(pl.col("state") != "censored").with_columns(is_event=pl.col("state") == "event")
+    parts = [known.filter(pl.col("split") == split) for split in SPLITS]
+    counts = [
+        [part.filter(pl.col("is_event") == is_event)["subject_id"].n_unique() for is_event in (True, False)]
+        for part in parts
+    ]
+    is_hidden = any(is_small(count, smallest) for of_part in counts for count in of_part)
     rows = []
-    for split in SPLITS:
-        part = known.filter(pl.col("split") == split)
-        people = part["subject_id"].n_unique()
-        with_event, without = (
-            part.filter(pl.col("is_event") == is_event)["subject_id"].n_unique() for is_event in (True, False)
-        )
-        is_hidden = is_small(with_event, smallest) or is_small(without, smallest)
-        events = int(part["is_event"].sum())
+    for split, part, (with_event, _) in zip(SPLITS, parts, counts, strict=True):
+        people, events = part["subject_id"].n_unique(), int(part["is_event"].sum())
         rows.append(
             PartRow(
                 part=split.replace("_", "-"),
                 patients=shown(people, people, smallest),
                 times=shown(part.height, people, smallest),
                 events="not shown" if is_hidden else f"{events:,}",
-                patients_with_event="not shown"
-                if is_small(without, smallest)
-                else shown(with_event, with_event, smallest),
-                event_share=share(events / part.height if part.height else None, is_hidden),
+                patients_with_event="not shown" if is_hidden else f"{with_event:,}",
+                event_share="not shown" if is_hidden else share(events / part.height if part.height else None, False),
             )
         )
     return rows

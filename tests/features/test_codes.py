@@ -45,3 +45,16 @@ def test_patterns_keep_their_other_columns():
     found = match_patterns(pl.DataFrame({"code": ["A//10", "A//2"]}), patterns)
     assert set(found.select("code", "name").rows()) == {("A//10", "from_1"), ("A//10", "ten")}
     assert found.columns == ["code", "pattern", "name"]
+
+
+def test_icd_10_of_who_and_without_the_dot_is_understood():
+    codes = ["ICD10//E11.9", "ICD10//E119", "ICD10CM//E11321", "ICD10CM//R7303", "ICD10//I48"]
+    found = groups_of_codes(pl.DataFrame({"code": codes}))
+    groups = {code: set(found.filter(code=code)["group"]) for code in codes}
+    assert groups == {
+        "ICD10//E11.9": {"type_2_diabetes"},
+        "ICD10//E119": {"type_2_diabetes"},
+        "ICD10CM//E11321": {"type_2_diabetes", "diabetic_retinopathy"},
+        "ICD10CM//R7303": {"prediabetes"},
+        "ICD10//I48": {"atrial_fibrillation"},
+    }

@@ -134,13 +134,14 @@ def test_another_day_is_added(home):
     assert ask(home, "SELECT count(DISTINCT as_of) FROM risk_scores") == [(2,)]
 
 
-def test_the_features_of_a_day_are_those_that_were_scored(home, tmp_path):
+def test_the_features_of_a_day_are_those_that_were_scored(home, summary, tmp_path):
     """Whoever was scored has a row; the same day twice gives the same file."""
-    scored = pl.read_parquet(home.tables / "risk_scores" / "2022-03-01.parquet")
+    day = summary["as_of"]
+    scored = pl.read_parquet(home.tables / "risk_scores" / f"{day}.parquet")
     made = []
     for name in ("one", "two"):
         out = tmp_path / f"{name}.parquet"
-        assert main(["features", "--as-of", "2022-03-01", "--home", str(home.path), "--out", str(out)]) == 0
+        assert main(["features", "--as-of", day, "--home", str(home.path), "--out", str(out)]) == 0
         made.append(pl.read_parquet(out))
     assert made[0].equals(made[1])
     assert set(scored["subject_id"]) <= set(made[0]["subject_id"])

@@ -198,3 +198,9 @@ def test_a_file_that_is_no_utf8_or_refers_to_itself_is_refused(tmp_path):
         load_tasks(tmp_path)
     with pytest.raises(TaskError, match=r"mine.yaml:1: .*refers to itself"):
         load(tmp_path, "name: &itself\n  again: *itself\n")
+
+
+def test_a_file_with_another_ending_is_not_left_out_without_a_word(tmp_path):
+    (tmp_path / "mine.yml").write_text(GOOD)
+    with pytest.raises(TaskError, match=r"rename it mine.yaml"):
+        load_tasks(tmp_path)
