@@ -12,6 +12,7 @@ from features.tasks.schema import Comparator
 from models.questions import KEYS
 
 LADDER = ("age_sex", "logistic_regression", "lightgbm", "timeline_transformer")
+NOT_SIMPLE = ("timeline_transformer", "gru_d", "retain", "stack")  # they must beat the simpler models to be worth it
 WORDS = {
     "age_sex": "Age and sex",
     "logistic_regression": "Logistic regression",

@@ -16,6 +16,7 @@ from features.settings import StudySettings
 from features.tables import Evaluations, Predictions, SkippedTasks, checked, empty
 from features.tasks.schema import Comparator
 from models.calibration import Recalibration, fit_recalibration, recalibrated
+from models.costs import FIT, FORECAST, timed
 from models.discrimination import draw_resamples
 from models.evaluation import bootstrap_seed, choose_released, evaluate, tuning_threshold
 from models.hazards import interval_edges
@@ -199,21 +200,24 @@ def _train_timelines(
     ]
     sequences = build_sequences(events, keys, vocabulary)
     intervals = max(len(task.edges_days) - 1 for task in tasks)
-    network = train_transformer(
-        sequences,
-        hazard_labels(labels, keys, tasks),
-        _places(keys, "train"),
-        _places(keys, "tuning"),
-        len(vocabulary.tokens),
-        intervals,
-        shape,
-        settings.seed,
-    )
+    train = _places(keys, "train")
+    with timed("timeline_transformer", FIT, len(train)):
+        network = train_transformer(
+            sequences,
+            hazard_labels(labels, keys, tasks),
+            train,
+            _places(keys, "tuning"),
+            len(vocabulary.tokens),
+            intervals,
+            shape,
+            settings.seed,
+        )
     built = TransformerShape(settings=shape, tokens=len(vocabulary.tokens), intervals=intervals, tasks=tasks)
     saved = replace(blank, vocabulary=vocabulary, transformer=network, transformer_shape=built)
     judged = np.flatnonzero((keys["split"] != "train").to_numpy())
     places = [transformer_place(built, question) for question in questions]
-    scores = forecast_log_odds(network, sequences, judged, places)
+    with timed("timeline_transformer", FORECAST, len(judged)):
+        scores = forecast_log_odds(network, sequences, judged, places)
     return _Timelines(saved, keys.select(KEYS)[judged], dict(zip(questions, scores.T, strict=True)))
 
 

@@ -114,6 +114,28 @@ def _measures(evaluations: pl.DataFrame) -> dict[str, float | dg.MarkdownMetadat
 
 @dg.asset(
     group_name="evaluation",
+    kinds={"polars"},
+    code_version="1",
+    metadata={"dagster/column_schema": column_schema("league")},
+)
+def league(study: Study, predictions: pl.LazyFrame, evaluations: pl.LazyFrame) -> dg.MaterializeResult[pl.DataFrame]:
+    """Every model beside the best simpler one on the same held-out rows."""
+    from models.league import league_table
+
+    table = league_table(predictions.collect(), evaluations.collect(), study.settings)
+    return dg.MaterializeResult(value=table, metadata=_gains(table))
+
+
+def _gains(table: pl.DataFrame) -> dict[str, float]:
+    """AUROC above the best simpler model, for Dagster to plot over runs."""
+    return {
+        f"{row['task']}_{row['horizon_days']}d_{row['model']}": float(row["difference"])
+        for row in table.drop_nulls("difference").iter_rows(named=True)
+    }
+
+
+@dg.asset(
+    group_name="evaluation",
     kinds={"lightgbm"},
     code_version="1",
     deps=["timelines"],

@@ -67,6 +67,7 @@ def risk_scores(
         "clinical_scores",
         "predictions",
         "evaluations",
+        "league",
         "skipped_tasks",
         "subject_splits",
         "dataset",
