@@ -160,8 +160,8 @@ def _costs(costs: Figures) -> Iterator[str]:
     yield "### What they cost\n"
     yield (
         "Models are fitted side by side on two cores, so seconds and memory (above that before any fitting) are those "
-        "of a busy machine. A simple model is fitted for each question and forecasts one at a time; a sequence model is "
-        "fitted once, and forecasts all questions of a row at once.\n"
+        "of a busy machine. A simple model is fitted for each question and forecasts one at a time; a sequence model "
+        "is fitted once, and forecasts all questions of a row at once.\n"
     )
     head = ("model", "fits", "seconds", "peak memory, MB", "rows forecast a second")
     yield _table(

@@ -9,8 +9,8 @@ SOURCE is as for `sequela run`. HOME is prepared up to its feature table unless 
 folder that is thrown away. Nothing but that is written to it: the ladder that is fitted here is no study's. With
 --test-from the ladder learns from all train patients of SOURCE, its tuning patients calibrate it, and everybody at the
 other site judges. --tasks a,b restricts it to some tasks. The last line with --json is one JSON object: `tasks`
-{task@days: best_simple, transformer, stack, oracle_auroc, oracle_share, calibration_slope (the last two of the stack, or
-of the transformer where there is no stack), models {...}}, `costs`, `training`, `about`.
+{task@days: best_simple, transformer, stack, oracle_auroc, oracle_share, calibration_slope (the last two of the stack,
+or of the transformer where there is no stack), models {...}}, `costs`, `training`, `about`.
 """
 
 import argparse

@@ -11,7 +11,7 @@ import polars as pl
 from features.record_shape import SHAPE, record_shape
 from features.tasks.in_records import unanswerable
 from features.tasks.schema import load_tasks
-from orchestration.plots import auroc_chart
+from orchestration.plots import auroc_chart, league_chart
 from orchestration.resources import Study
 from orchestration.source_labels import source_label
 from orchestration.tables_io import column_schema
@@ -126,12 +126,14 @@ def league(study: Study, predictions: pl.LazyFrame, evaluations: pl.LazyFrame) -
     return dg.MaterializeResult(value=table, metadata=_gains(table))
 
 
-def _gains(table: pl.DataFrame) -> dict[str, float]:
-    """AUROC above the best simpler model, for Dagster to plot over runs."""
-    return {
+def _gains(table: pl.DataFrame) -> dict[str, float | dg.MarkdownMetadataValue]:
+    """AUROC above the best simpler model, for Dagster to plot over runs, and a picture of all."""
+    compared = table.drop_nulls("difference")
+    floats = {
         f"{row['task']}_{row['horizon_days']}d_{row['model']}": float(row["difference"])
-        for row in table.drop_nulls("difference").iter_rows(named=True)
+        for row in compared.iter_rows(named=True)
     }
+    return {**floats, **({"league_chart": league_chart(compared)} if compared.height else {})}
 
 
 @dg.asset(
@@ -178,6 +180,7 @@ def report(
     features: pl.LazyFrame,
     predictions: pl.LazyFrame,
     evaluations: pl.LazyFrame,
+    league: pl.LazyFrame,
     audits: pl.LazyFrame,
     skipped_tasks: pl.LazyFrame,
     data_profile: pl.LazyFrame,
@@ -205,5 +208,6 @@ def report(
         tasks=tasks,
         features=features.select("subject_id", "prediction_time", pl.col(sorted(shown & columns))).collect(),
         audits=audits.collect(),
+        league=league.collect(),
     )
     return dg.MaterializeResult(metadata={"page": dg.MetadataValue.path(page)})

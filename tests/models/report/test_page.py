@@ -10,6 +10,7 @@ from features.tables import Audits, DataProfile, Labels, Predictions, RecordCoun
 from features.tasks.schema import Comparator, load_tasks
 from models.evaluation import evaluate, tuning_threshold
 from models.ladder import LADDER
+from models.league import league_table
 from models.questions import Question
 from models.report import write_report
 from models.report.calibration_groups import risk_groups, wilson_interval
@@ -47,6 +48,7 @@ def report(
     knows: bool = True,
     rungs: tuple[str, ...] = LADDER,
     audits: pl.DataFrame | None = None,
+    with_league: bool = False,
 ):
     random = np.random.default_rng(0)
     start = datetime(2015, 1, 1)
@@ -84,8 +86,21 @@ def report(
         tasks=load_tasks(),
         features=described(people),
         audits=audits,
+        league=league_table(judged, evaluations, SETTINGS) if with_league else None,
     )
     return path.read_text()
+
+
+def test_what_the_other_models_gain_over_the_best_simpler_one_is_told(tmp_path):
+    page = report(tmp_path, with_league=True)
+    start = page.index("Is a model better than every simpler one?")
+    told = page[start : page.index("</table>", start)]
+    # Every rung forecasts the same here, so of a tie age and sex is the best, and the transformer gains nothing.
+    assert "<td>Age and sex, 0." in told
+    assert "Timeline transformer</th>" in told
+    assert "+0.00 (+0.00 to +0.00)" in told
+    assert "<strong>better" not in told
+    assert "every simpler one" not in report(tmp_path)
 
 
 def test_the_page_stands_alone_and_says_what_matters(tmp_path):
