@@ -90,7 +90,7 @@ def _score_question(
         linear = entry.linear[entry.released]
         scores, used = linear_log_odds(linear, matrix, columns), linear.features
         terms = linear_terms(linear, matrix, columns)
-    values = rows.hstack(pl.DataFrame(matrix, schema=columns))
+    values = rows.hstack(pl.DataFrame(matrix, schema=columns, orient="row"))
     return scores, feature_reasons(terms, used, values, model.definitions, events)
 
 
