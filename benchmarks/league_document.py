@@ -1,14 +1,15 @@
 """The league as people read it: docs/models.md, from the figures that runs of the benchmark kept."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
+from benchmarks.curves import curve_lines, curves_of
 from benchmarks.league_figures import STACK, TRANSFORMER, Figures
 from models.ladder import NOT_SIMPLE, ladder_of, words_of
 
 KEPT = Path(__file__).parent / "figures"
-NAMES = "models_*.json"
+LEAGUES, CURVES = "models_*.json", "curves_*.json"
 SIZEABLE = 0.03  # AUROC that the truth leaves to gain
 _HEAD = """\
 # How good the models are
@@ -29,12 +30,16 @@ always be reached; and where the truth is known of few outcomes, by chance more 
 
 def write_document(place: Path, kept: Path = KEPT) -> None:
     """Write the document from all kept figures."""
-    place.write_text(document([json.loads(file.read_text()) for file in sorted(kept.glob(NAMES))]))
+    place.write_text(document(kept))
 
 
-def document(runs: Iterable[Figures]) -> str:
-    """The whole page."""
-    return "\n".join([_HEAD, *(line for run in runs for line in league_lines(run))])
+def document(kept: Path = KEPT) -> str:
+    """The whole page, from the figures in the folder `kept`."""
+    leagues, curves = (
+        [json.loads(file.read_text()) for file in sorted(kept.glob(names))] for names in (LEAGUES, CURVES)
+    )
+    lines = [_HEAD, *(line for run in leagues for line in league_lines(run)), *_learning(curves)]
+    return "\n".join(lines).rstrip() + "\n"
 
 
 def league_lines(run: Figures) -> Iterator[str]:
@@ -177,6 +182,19 @@ def _costs(costs: Figures) -> Iterator[str]:
             for model in ladder_of(costs)
         ],
     )
+
+
+def _learning(runs: list[Figures]) -> Iterator[str]:
+    if not runs:
+        return
+    yield "## Learning curves\n"
+    yield (
+        "AUROC on all held-out patients of models that learnt from so many labelled patients, tuning patients among them: "
+        "mean, and lowest to highest, over draws of other patients and seeds (`python -m benchmarks.learning_curves`).\n"
+    )
+    for run in runs:
+        yield f"{_capital(run['source'])}:\n"
+        yield "\n".join(curve_lines(curves_of(run["fits"]))) + "\n"
 
 
 def _gain(one: Figures | None) -> str:

@@ -6,7 +6,8 @@ import polars as pl
 import pytest
 from pydantic import ValidationError
 
-from benchmarks.learning_curves import arm_of, curve_lines, curves_of, with_labels_of
+from benchmarks.curves import curve_lines, curves_of
+from benchmarks.learning_curves import arm_of, with_labels_of
 from features.tables import Labels, checked, empty
 
 
