@@ -24,7 +24,8 @@ all models share, so differences are paired. **Better** and **worse** are said w
 questions of the model (Holm), is 0.05 or less. Of simulated people the true risk of some rows is known: *left to gain*
 is how much higher its AUROC is than the best simpler model's on those rows, and a *share* is (AUROC - 0.5) / (AUROC of
 the true risk - 0.5) there. The true risk knows each person's hidden state, which no record holds, so 100 % cannot
-always be reached; and where the truth is known of few outcomes, by chance more than 100 % can.
+always be reached; and where the truth is known of few outcomes, by chance more than 100 % can. Ranks are taken on the
+score, but a model whose recalibration gives everybody one risk ranks nobody, so its AUROC is 0.500.
 """
 
 
@@ -189,8 +190,8 @@ def _learning(runs: list[Figures]) -> Iterator[str]:
         return
     yield "## Learning curves\n"
     yield (
-        "AUROC on all held-out patients of models that learnt from so many labelled patients, tuning patients among them: "
-        "mean, and lowest to highest, over draws of other patients and seeds (`python -m benchmarks.learning_curves`).\n"
+        "AUROC on all held-out patients of models that learnt from so many labelled patients, tuning patients among "
+        "them: mean, and lowest to highest, over draws of patients and seeds (`benchmarks.learning_curves`).\n"
     )
     for run in runs:
         yield f"{_capital(run['source'])}:\n"

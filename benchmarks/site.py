@@ -32,9 +32,10 @@ CHEAP_TRUTH = {"treatments": "", "visits_of_each": 2}  # what treatments would c
 
 @dataclass(frozen=True)
 class Site:
-    """What the ladder is fitted and judged on. `words` names the source, `true_risks` is None unless simulated;
-    `refused` says why these records cannot answer some questions at all."""
+    """What the ladder is fitted and judged on. `name` is short for the source, `words` say what it is; `true_risks` is
+    None unless simulated; `refused` says why these records cannot answer some questions at all."""
 
+    name: str
     words: str
     patients: int
     events: pl.LazyFrame
@@ -88,10 +89,12 @@ def read_site(home: Home, settings: StudySettings) -> Site:
     read, truth = pl.read_parquet(tables / "dataset.parquet"), tables / "true_risks.parquet"
     codes = pl.read_parquet(tables / "codes.parquet")
     periods = unseal(load_key(keep_away_from=(home.path,)), tables / "observation_periods.vault")
-    folder = str(last_choices(home).get("source") or "")
+    source = str(last_choices(home).get("source") or "simulated")
+    name = source if is_of_ours(source) else _name_of(Path(source))
     words = source_label(read["source_kind"].item())
     return Site(
-        words=words if is_of_ours(folder) else f"{words}, {_name_of(Path(folder))}",
+        name=name,
+        words=words if is_of_ours(source) else f"`{name}`: {words}",
         patients=read["subjects"].item(),
         events=events_of(home),
         labels=pl.read_parquet(tables / "labels.parquet"),
@@ -121,7 +124,7 @@ def moved(site: Site, other: Site, other_home: Home) -> Site:
     parts = feature_parts(shards_of(other_home), away.select(KEYS).unique(), site.definitions)
     return replace(
         site,
-        words=f"{site.words}; judged on {other.words}",
+        words=f"learnt at {site.words}, judged at `{other.name}`",
         patients=site.patients + other.patients,
         events=pl.concat([site.events, other.events]),
         labels=pl.concat([at_home, away]),
