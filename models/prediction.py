@@ -10,10 +10,12 @@ from features.errors import ModelError, ScoringError
 from features.tables import RiskScores, checked, empty
 from models.baselines import lightgbm_log_odds, lightgbm_terms, linear_log_odds, linear_terms
 from models.calibration import recalibrated, risk_interval
-from models.explanation import event_contributions, event_reasons, feature_reasons
+from models.explanation import event_contributions, event_reasons, feature_reasons, largest_reasons
+from models.ladder import SEQUENCE_MODELS, STACK
 from models.questions import KEYS, Question, feature_matrix
 from models.saved_model import ReleasedModel, SavedModel, transformer_place
 from models.sequences import Sequences, build_sequences
+from models.stack import stacked
 from models.training import forecast_log_odds
 
 
@@ -78,20 +80,42 @@ def _score_question(
     features: pl.DataFrame,
     names: dict[str, str],
 ) -> tuple[NDArray[np.float64], pl.DataFrame]:
-    """Log-odds of each row by the released model, and the reasons (keys, label, contribution, record_ids)."""
-    if entry.released == "timeline_transformer":
-        return _score_by_timeline(model, question, rows, events, names)
+    """Log-odds of each row by the released model, and the reasons (keys, label, contribution, record_ids).
+
+    The contributions to a stack are those to its members, each times the member's weight: what a feature adds in all
+    models that read it is one number.
+    """
+    is_stack = entry.released == STACK
+    weights = entry.stack.weights if is_stack else {entry.released: 1.0}
+    counting = {name: weight for name, weight in weights.items() if weight > 0}
+    scores: dict[str, NDArray[np.float64]] = {}
+    reasons: list[pl.DataFrame] = []
+    if by_features := [name for name in counting if name not in SEQUENCE_MODELS]:
+        columns = model.feature_columns
+        matrix = feature_matrix(features, rows, columns)
+        terms = np.zeros(matrix.shape)
+        for name in by_features:
+            scores[name], of_model, used = _score_by_features(model, question, entry, name, matrix)
+            terms[:, [columns.index(feature) for feature in used]] += counting[name] * of_model
+        values = rows.hstack(pl.DataFrame(matrix, schema=columns))
+        reasons.append(feature_reasons(terms, columns, values, model.definitions, events))
+    for name in SEQUENCE_MODELS:
+        if name in counting:
+            scores[name], of_events = _score_by_timeline(model, question, rows, events, names)
+            reasons.append(of_events.with_columns(pl.col("contribution") * counting[name]))
+    return stacked(entry.stack, scores) if is_stack else scores[entry.released], largest_reasons(reasons)
+
+
+def _score_by_features(
+    model: SavedModel, question: Question, entry: ReleasedModel, name: str, matrix: NDArray[np.float32]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], list[str]]:
+    """Log-odds (N,) of one model that reads the feature table, what features add to them (N, F), their names."""
     columns = model.feature_columns
-    matrix = feature_matrix(features, rows, columns)
-    if entry.released == "lightgbm":
-        scores, used = lightgbm_log_odds(model.trees[question], matrix), columns
-        terms = lightgbm_terms(model.trees[question], matrix)
-    else:
-        linear = entry.linear[entry.released]
-        scores, used = linear_log_odds(linear, matrix, columns), linear.features
-        terms = linear_terms(linear, matrix, columns)
-    values = rows.hstack(pl.DataFrame(matrix, schema=columns))
-    return scores, feature_reasons(terms, used, values, model.definitions, events)
+    if name == "lightgbm":
+        trees = model.trees[question]
+        return lightgbm_log_odds(trees, matrix), lightgbm_terms(trees, matrix), columns
+    linear = entry.linear[name]
+    return linear_log_odds(linear, matrix, columns), linear_terms(linear, matrix, columns), linear.features
 
 
 def _score_by_timeline(

@@ -24,7 +24,7 @@ Json: TypeAlias = "str | int | float | bool | list[Json] | dict[str, Json] | Non
 
 _LIBRARIES = ("sequela", "polars", "duckdb", "dagster", "torch", "lightgbm", "scikit-learn", "meds")
 _LONGEST_REASON = 160  # characters
-_HEADS = {"logistic_regression": "LR", "lightgbm": "LightGBM", "timeline_transformer": "transformer"}
+_HEADS = {"logistic_regression": "LR", "lightgbm": "LightGBM", "timeline_transformer": "transformer", "stack": "stack"}
 _MEASURES = ("auroc", "auroc_low", "auroc_high", "brier", "calibration_slope")
 
 
