@@ -36,11 +36,11 @@ def choose_released(tuning: pl.DataFrame, settings: StudySettings) -> str | None
     model that is not better by more than one standard error (of a bootstrap of patients), because its tuning scores
     come from patients it was not fitted on, while the others' number of trees and penalty were chosen on theirs, and
     because a mean of models is wrong less often than the choice of one (docs/calibration.md has the figures).
-    A model is released only if its gain in log-likelihood over the base rate, one risk for everybody, has a 95 % interval (bootstrap of
-    patients) above 0; else None. The models' level is set on tuning patients, so that of the base rate is too:
-    against the train patients' base rate a model that knows nothing could win by its level alone. The same patients
-    also set each model's slope and choose the best of them, which still favours the models a little. Held-out
-    patients have no say.
+    A model is released only if its gain in log-likelihood over the base rate, one risk for everybody, has a 95 %
+    interval (bootstrap of patients) above 0; else None. The models' level is set on tuning patients, so that of the
+    base rate is too: against the train patients' base rate a model that knows nothing could win by its level alone.
+    The same patients also set each model's slope and choose the best of them, which still favours the models a
+    little. Held-out patients have no say.
     """
     ordered = tuning.sort(*KEYS)
     ladder = ladder_of(tuning["model"].unique())

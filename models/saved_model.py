@@ -1,9 +1,9 @@
 """What is a saved ladder? A folder of plain numbers and text, each file sealed by its hash; nothing is executed.
 
 settings.json, feature_definitions.parquet, vocabulary.json, contract.json (the tables it expects), ladder.json
-(questions, released models, thresholds, linear models, weights of the stack, calibration), trees/<n>.txt (LightGBM's own text),
-transformer.safetensors with transformer.json, and manifest.json with the SHA-256 of every other file. The version
-of a model is the digest of those hashes, so the same inputs and seed give the same version.
+(questions, released models, thresholds, linear models, weights of the stack, calibration), trees/<n>.txt (LightGBM's
+own text), transformer.safetensors with transformer.json, and manifest.json with the SHA-256 of every other file. The
+version of a model is the digest of those hashes, so the same inputs and seed give the same version.
 """
 
 import hashlib
