@@ -1,8 +1,10 @@
 """Does a risk of 10 % mean one in ten? Log-odds are recalibrated on tuning patients, and the doubt is told.
 
 Logistic recalibration (Cox 1958): risk = 1 / (1 + exp(-(intercept + slope x score))), the score being the model's
-own log-odds. A weak prior pulls towards the model's own answer (intercept 0, slope 1), so that a resample without
-any outcome still has a finite answer; in standardised scores it weighs less than a single row.
+own log-odds. A prior pulls towards the model's own answer (intercept 0, slope 1). On the level it is so weak that it
+only gives a resample without any outcome a finite answer. On the slope, in standardised scores, it weighs as much as
+120 rows of even chances: where tuning patients with the outcome are few, the slope that they show is mostly chance
+(docs/calibration.md tells what this, isotonic regression, beta calibration and Venn-Abers do to forecasts).
 
 **What the interval of one risk covers.** The recalibration is fitted again on tuning patients drawn anew with
 replacement, whole patients at a time; the interval is the 2.5th to 97.5th percentile of the risk over the refits.
@@ -19,7 +21,7 @@ from models.discrimination import Resamples
 
 Numbers = NDArray[np.float64]
 
-PRIOR_PRECISION = 0.1
+PRIOR_PRECISION = (0.1, 30.0)  # of level and slope, on standardised scores; a row of risk p adds p (1 - p)
 MOST_STEPS = 100
 ROWS_AT_ONCE = 2_000
 NUMBERS_AT_ONCE = 2_000_000
@@ -69,7 +71,7 @@ def newton_lines(
     events: NDArray[np.bool_],
     weights: Numbers,
     prior: tuple[float, float],
-    prior_precision: float,
+    prior_precision: tuple[float, float],
     start: Numbers | None = None,
 ) -> tuple[Numbers, NDArray[np.bool_]]:
     """Weighted logistic regression on one number, for many sets of weights at once, by Newton's method.
@@ -85,11 +87,11 @@ def newton_lines(
         chance = sigmoid(intercept + slope * scores)  # (B, N)
         miss = active * (events - chance)
         curve = active * chance * (1 - chance)
-        pull_a = miss.sum(axis=1) - prior_precision * (intercept[:, 0] - prior[0])
-        pull_b = miss @ scores - prior_precision * (slope[:, 0] - prior[1])
-        aa = curve.sum(axis=1) + prior_precision + 1e-12
+        pull_a = miss.sum(axis=1) - prior_precision[0] * (intercept[:, 0] - prior[0])
+        pull_b = miss @ scores - prior_precision[1] * (slope[:, 0] - prior[1])
+        aa = curve.sum(axis=1) + prior_precision[0] + 1e-12
         ab = curve @ scores
-        bb = curve @ scores**2 + prior_precision + 1e-12
+        bb = curve @ scores**2 + prior_precision[1] + 1e-12
         determinant = aa * bb - ab**2 + 1e-12
         step = np.stack([bb * pull_a - ab * pull_b, aa * pull_b - ab * pull_a], axis=1) / determinant[:, None]
         # A short step cannot overshoot far; the likelihood has one top, so short steps still reach it.
@@ -126,7 +128,7 @@ def calibration_slope(risk: Numbers, events: NDArray[np.bool_]) -> float | None:
     log_odds = logit(risk)
     if events.all() or not events.any() or np.ptp(log_odds) < 1e-9:
         return None
-    lines, has_converged = newton_lines(log_odds, events, np.ones((1, len(risk))), (0.0, 1.0), 0.0)
+    lines, has_converged = newton_lines(log_odds, events, np.ones((1, len(risk))), (0.0, 1.0), (0.0, 0.0))
     return float(lines[0, 1]) if has_converged[0] else None
 
 

@@ -37,7 +37,7 @@ def fit_stack(
     Shapes: scores (N,) log-odds by model, events (N,), subjects (N,), the patient of each row -> (N,). The order of
     the models does not matter, that of the rows decides the folds.
     """
-    stack, fold = _fitted(scores, events), _folds(subjects, events, seed)
+    stack, fold = _fitted(scores, events), patient_folds(subjects, events, seed)
     typical = {model: found.mean(keepdims=True) for model, found in scores.items()}
     level = stacked(stack, typical)
     unseen = np.empty(len(events))
@@ -91,7 +91,7 @@ def _fitted(scores: Mapping[str, Numbers], events: NDArray[np.bool_]) -> Stack:
     )
 
 
-def _folds(subjects: NDArray[np.int64], events: NDArray[np.bool_], seed: list[int]) -> NDArray[np.int64]:
+def patient_folds(subjects: NDArray[np.int64], events: NDArray[np.bool_], seed: list[int]) -> NDArray[np.int64]:
     """A fold for each row; a patient's rows share one, and patients who ever had the outcome are spread evenly."""
     patients, patient = np.unique(subjects, return_inverse=True)
     had_event = np.bincount(patient, events, minlength=len(patients)) > 0

@@ -33,7 +33,7 @@ def test_a_known_miscalibration_is_found():
 def test_newton_agrees_with_scikit_learn_on_weighted_rows():
     scores, events = draw(500, intercept=0.4, slope=1.5)
     weights = np.random.default_rng(1).integers(0, 4, (3, 500)).astype(float)
-    lines, has_converged = newton_lines(scores, events, weights, (0.0, 1.0), 0.0)
+    lines, has_converged = newton_lines(scores, events, weights, (0.0, 1.0), (0.0, 0.0))
     assert has_converged.all()
     for line, weight in zip(lines, weights, strict=True):
         other = LogisticRegression(C=np.inf, tol=1e-10).fit(scores[:, None], events, sample_weight=weight)
@@ -49,7 +49,7 @@ def test_refits_are_the_lines_of_the_resampled_rows():
         rows = np.repeat(np.arange(400), times[resamples.patient].astype(int))
         written_out = Recalibration(**dict(zip(("intercept", "slope"), line, strict=True)))
         again = fit_recalibration(scores[rows], events[rows])
-        assert recalibrated(written_out, scores) == pytest.approx(recalibrated(again, scores), abs=1e-3)
+        assert recalibrated(written_out, scores) == pytest.approx(recalibrated(again, scores), abs=3e-3)
 
 
 def test_scores_that_rank_backwards_give_everybody_the_same_risk():
