@@ -34,6 +34,7 @@ from models.calibration import (
     calibration_slope,
     fit_recalibration,
     logit,
+    members_distance,
     newton_lines,
     recalibrated,
     risk_interval,
@@ -137,7 +138,7 @@ def main() -> int:
             [
                 row
                 for question, model, rows in _parts(predictions, options.models.split(","))
-                for row in _held(question, model, rows, truth, options.resamples)
+                for row in _held(question, model, rows, _members(predictions, question), truth, options.resamples)
             ]
         )
         print(_told(_interval_summary(held)))
@@ -151,6 +152,13 @@ def _parts(predictions: pl.DataFrame, models: list[str]) -> Iterator[tuple[Quest
     chosen = predictions.filter(pl.col("model").is_in(models))
     for (task, days, model), rows in chosen.group_by("task", "horizon_days", "model", maintain_order=True):
         yield Question(str(task), int(str(days))), str(model), rows
+
+
+def _members(predictions: pl.DataFrame, question: Question) -> dict[str, pl.DataFrame]:
+    of_question = predictions.filter(
+        pl.col("task") == question.task, pl.col("horizon_days") == question.horizon_days, pl.col("model") != "stack"
+    )
+    return {str(model): rows for (model,), rows in of_question.group_by("model", maintain_order=True)}
 
 
 def _judged(question: Question, model: str, rows: pl.DataFrame, resamples: int) -> list[dict[str, object]]:
@@ -240,9 +248,19 @@ def _summary(judged: pl.DataFrame) -> pl.DataFrame:
 
 
 def _held(
-    question: Question, model: str, rows: pl.DataFrame, truth: pl.DataFrame, resamples: int
+    question: Question,
+    model: str,
+    rows: pl.DataFrame,
+    others: dict[str, pl.DataFrame],
+    truth: pl.DataFrame,
+    resamples: int,
 ) -> list[dict[str, object]]:
-    """For each kind of interval: how often it holds the true risk of a held-out prediction time, and its width."""
+    """For each kind of interval: how often it holds the true risk of a held-out prediction time, and its width.
+
+    `held_mean`: how often the mean interval of a tenth of like score holds the mean true risk there. The true risk
+    knows what no record tells, such as a fate drawn at birth; what patients of one forecast have in common, it could.
+    `others` are the predictions of all models of the question but the stack.
+    """
     is_asked = (pl.col("task") == question.task) & (pl.col("horizon_days") == question.horizon_days)
     known = rows.filter(pl.col("split") == "held_out").join(
         truth.filter(is_asked).select(*KEYS, "standard_error", truth="risk"), on=KEYS
@@ -260,7 +278,16 @@ def _held(
         "recalibration": risk_interval(fit_recalibration(scores, events, drawn), found),
         "venn_abers": (np.minimum(low, high), np.maximum(low, high)),
     }
+    if model == "stack":
+        fits, members = {"stack": fit_recalibration(scores, events, drawn)}, {}
+        for name, of_member in others.items():
+            tuned, asked = of_member.filter(pl.col("split") == "tuning"), known.select(KEYS)
+            fits[name] = fit_recalibration(tuned["score"].to_numpy(), tuned["is_event"].to_numpy())
+            members[name] = asked.join(of_member, on=KEYS, how="left", maintain_order="left")["score"].to_numpy()
+        distance = members_distance(fits, members, found, "stack")
+        kinds["with_members"] = risk_interval(fits["stack"], found, distance)
     right = known["truth"].to_numpy()
+    tenths = np.array_split(np.argsort(found, kind="stable"), min(10, len(found)))
     return [
         {
             **question._asdict(),
@@ -268,6 +295,7 @@ def _held(
             "interval": kind,
             "rows": len(right),
             "held": float(((low <= right) & (right <= high)).mean()),
+            "held_mean": float(np.mean([low[of].mean() <= right[of].mean() <= high[of].mean() for of in tenths])),
             "width": float((high - low).mean()),
             "error": float(np.abs(known["risk"].to_numpy() - right).mean()),
             "truth_spread": float(right.std()),
@@ -278,7 +306,7 @@ def _held(
 
 def _interval_summary(held: pl.DataFrame) -> pl.DataFrame:
     return held.group_by("model", "interval", maintain_order=True).agg(
-        pl.len().alias("questions"), pl.col("held", "width", "error", "truth_spread").mean()
+        pl.len().alias("questions"), pl.col("held", "held_mean", "width", "error", "truth_spread").mean()
     )
 
 

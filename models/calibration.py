@@ -8,10 +8,15 @@ only gives a resample without any outcome a finite answer. On the slope, in stan
 
 **What the interval of one risk covers.** The recalibration is fitted again on tuning patients drawn anew with
 replacement, whole patients at a time; the interval is the 2.5th to 97.5th percentile of the risk over the refits.
-So it says how far the risk could move because there were only so many tuning patients to set its level. It does
-*not* cover the fitting of the model itself (other train patients would give another model), an outdated or foreign
-population, or errors in the record; and it is no range for the outcome of one patient, which is yes or no.
+So it says how far the risk could move because there were only so many tuning patients to set its level. The interval of
+a stack is wider where its members disagree: their distance from the stack (root mean square, in recalibrated log-odds)
+counts as one standard deviation. That stands for the choice of model, which is a large part of what is not known, but
+not for all of it: other train patients would give other members. The interval does *not* cover an outdated or foreign
+population, errors in the record, or what the record does not tell about a patient; and it is no range for the outcome
+of one patient, which is yes or no. docs/calibration.md tells how often it holds the truth of simulated patients.
 """
+
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +28,7 @@ Numbers = NDArray[np.float64]
 
 PRIOR_PRECISION = (0.1, 30.0)  # of level and slope, on standardised scores; a row of risk p adds p (1 - p)
 MOST_STEPS = 100
+Z_95 = 1.959964
 ROWS_AT_ONCE = 2_000
 NUMBERS_AT_ONCE = 2_000_000
 
@@ -108,19 +114,43 @@ def recalibrated(recalibration: Recalibration, scores: Numbers) -> Numbers:
     return sigmoid(recalibration.intercept + recalibration.slope * scores)
 
 
-def risk_interval(recalibration: Recalibration, scores: Numbers) -> tuple[Numbers, Numbers]:
-    """Ends of each risk's 95 % interval, which always holds the risk. Shapes: (N,) -> (N,), (N,)."""
-    risk = recalibrated(recalibration, scores)
-    lines = np.asarray(recalibration.refits).reshape(-1, 2)
+def risk_interval(
+    recalibration: Recalibration, scores: Numbers, distance: Numbers | None = None
+) -> tuple[Numbers, Numbers]:
+    """Ends of each risk's 95 % interval, which always holds the risk; `distance` is that of the members of a stack.
+
+    Shapes: scores (N,), distance (N,) -> (N,), (N,).
+    """
+    log_odds = recalibration.intercept + recalibration.slope * scores
+    low, high = _refitted_range(np.asarray(recalibration.refits).reshape(-1, 2), scores, log_odds)
+    # Two independent doubts add up by their squares.
+    apart = Z_95 * (np.zeros(len(scores)) if distance is None else distance)
+    below, above = np.hypot((log_odds - low).clip(0), apart), np.hypot((high - log_odds).clip(0), apart)
+    return sigmoid(log_odds - below), sigmoid(log_odds + above)
+
+
+def members_distance(
+    recalibrations: Mapping[str, Recalibration], members: Mapping[str, Numbers], stack: Numbers, name: str
+) -> Numbers:
+    """Root mean square distance of the members' recalibrated log-odds from those of the stack called `name`.
+
+    Shapes: members (N,) log-odds by model, stack (N,) log-odds -> (N,).
+    """
+    centre = recalibrations[name].intercept + recalibrations[name].slope * stack
+    each = [recalibrations[of].intercept + recalibrations[of].slope * found for of, found in members.items()]
+    return np.asarray(np.sqrt(np.mean([(found - centre) ** 2 for found in each], axis=0)))
+
+
+def _refitted_range(lines: Numbers, scores: Numbers, log_odds: Numbers) -> tuple[Numbers, Numbers]:
+    """2.5th and 97.5th percentile of the log-odds over the refits. Shapes: (B, 2), (N,), (N,) -> (N,), (N,)."""
     if len(lines) == 0:
-        return risk.copy(), risk.copy()
+        return log_odds, log_odds
     ends = [
-        # The risk rises with its log-odds, so the percentiles of the log-odds give those of the risk.
         np.percentile(lines[:, :1] + lines[:, 1:] * scores[start : start + ROWS_AT_ONCE], [2.5, 97.5], axis=0)
         for start in range(0, max(len(scores), 1), ROWS_AT_ONCE)
     ]
-    low, high = sigmoid(np.concatenate(ends, axis=1))
-    return np.minimum(low, risk), np.maximum(high, risk)
+    low, high = np.concatenate(ends, axis=1)
+    return low, high
 
 
 def calibration_slope(risk: Numbers, events: NDArray[np.bool_]) -> float | None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from features.errors import ModelError, ScoringError
 from features.tables import RiskScores, checked, empty
 from models.baselines import lightgbm_log_odds, lightgbm_terms, linear_log_odds, linear_terms
-from models.calibration import recalibrated, risk_interval
+from models.calibration import members_distance, recalibrated, risk_interval
 from models.explanation import event_contributions, event_reasons, feature_reasons, largest_reasons
 from models.ladder import SEQUENCE_MODELS, STACK
 from models.questions import KEYS, Question, feature_matrix
@@ -50,8 +50,8 @@ def score_patients(
         )
         if rows.is_empty():
             continue
-        scores, reasons = _score_question(model, question, entry, rows, events, features, names)
-        low, high = risk_interval(entry.calibration[entry.released], scores)
+        scores, distance, reasons = _score_question(model, question, entry, rows, events, features, names)
+        low, high = risk_interval(entry.calibration[entry.released], scores, distance)
         tables.append(
             rows.with_columns(
                 as_of=pl.lit(as_of),
@@ -79,8 +79,9 @@ def _score_question(
     events: pl.LazyFrame,
     features: pl.DataFrame,
     names: dict[str, str],
-) -> tuple[NDArray[np.float64], pl.DataFrame]:
-    """Log-odds of each row by the released model, and the reasons (keys, label, contribution, record_ids).
+) -> tuple[NDArray[np.float64], NDArray[np.float64] | None, pl.DataFrame]:
+    """Log-odds of each row by the released model, the distance of a stack's members from it, and the reasons
+    (keys, label, contribution, record_ids).
 
     The contributions to a stack are those to its members, each times the member's weight: what a feature adds in all
     models that read it is one number.
@@ -103,7 +104,10 @@ def _score_question(
         if name in counting:
             scores[name], of_events = _score_by_timeline(model, question, rows, events, names)
             reasons.append(of_events.with_columns(pl.col("contribution") * counting[name]))
-    return stacked(entry.stack, scores) if is_stack else scores[entry.released], largest_reasons(reasons)
+    if not is_stack:
+        return scores[entry.released], None, largest_reasons(reasons)
+    together = stacked(entry.stack, scores)
+    return together, members_distance(entry.calibration, scores, together, STACK), largest_reasons(reasons)
 
 
 def _score_by_features(

@@ -8,6 +8,8 @@ from models.calibration import (
     calibration_slope,
     fit_lines,
     fit_recalibration,
+    logit,
+    members_distance,
     newton_lines,
     recalibrated,
     risk_interval,
@@ -101,3 +103,16 @@ def test_calibration_is_absent_where_it_cannot_be_fitted():
     assert calibration_in_the_large(np.array([0.2, 0.4]), np.array([True, True])) is None
     separated = calibration_slope(np.array([0.1, 0.2, 0.8, 0.9]), np.array([False, False, True, True]))
     assert separated is None
+
+
+def test_the_interval_of_a_stack_is_wider_where_its_members_disagree():
+    alike, apart = np.array([0.4, 0.4]), np.array([0.4, 2.4])
+    own = Recalibration(intercept=0.0, slope=1.0)
+    fits = {"a": own, "b": own, "stack": Recalibration(intercept=0.0, slope=1.0, refits=[(-0.1, 1.0), (0.1, 1.0)])}
+    stack = (alike + apart) / 2
+    distance = members_distance(fits, {"a": alike, "b": apart}, stack, "stack")
+    assert distance == pytest.approx([0, 1])  # both members are 1 away from 1.4
+    low, high = risk_interval(fits["stack"], stack, distance)
+    # Of two refits the 2.5th percentile lies 0.095 below the middle; hypot(0.095, 1.96 x 1) = 1.962.
+    assert logit(low) == pytest.approx([0.4 - 0.095, 1.4 - 1.962], abs=1e-3)
+    assert logit(high) == pytest.approx([0.4 + 0.095, 1.4 + 1.962], abs=1e-3)
