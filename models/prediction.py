@@ -11,6 +11,7 @@ from features.tables import RiskScores, checked, empty
 from models.baselines import lightgbm_log_odds, lightgbm_terms, linear_log_odds, linear_terms
 from models.calibration import members_distance, recalibrated, risk_interval
 from models.explanation import event_contributions, event_reasons, feature_reasons, largest_reasons
+from models.familiarity import unknown_shares, unlike_because
 from models.ladder import SEQUENCE_MODELS, STACK
 from models.questions import KEYS, Question, feature_matrix
 from models.saved_model import ReleasedModel, SavedModel, transformer_place
@@ -34,7 +35,8 @@ def score_patients(
     Reads Events, the feature table built with `model.definitions`, and `eligible` (subject_id, prediction_time,
     task, horizon_days; one prediction time a patient, in shifted time, which does not reach the output). `codes`
     (Codes) puts the codes in the transformer's reasons into words. Eligible rows of a question without a released
-    model get no score. Returns RiskScores; the same inputs give the same rows.
+    model get no score. A patient unlike those that the model learnt from (models/familiarity.py) has a row without a
+    risk that says so. Returns RiskScores; the same inputs give the same rows.
     What the interval covers, and what not, is said in models/calibration.py.
     Raises ModelError when the feature table does not fit the model, ScoringError when a patient comes twice.
     """
@@ -43,6 +45,7 @@ def score_patients(
     if wanted.select("subject_id", "task", "horizon_days").is_duplicated().any():
         raise ScoringError("A patient is eligible twice for one task on one day. Give one prediction time for each.")
     names = _code_names(codes)
+    unknown = _unknown_codes(model, events, wanted)
     tables = [empty(RiskScores)]
     for question, entry in sorted(model.questions.items()):
         rows = wanted.filter(pl.col("task") == question.task, pl.col("horizon_days") == question.horizon_days).select(
@@ -50,7 +53,8 @@ def score_patients(
         )
         if rows.is_empty():
             continue
-        scores, distance, reasons = _score_question(model, question, entry, rows, events, features, names)
+        matrix = feature_matrix(features, rows, model.feature_columns)
+        scores, distance, reasons = _score_question(model, question, entry, rows, events, matrix, names)
         low, high = risk_interval(entry.calibration[entry.released], scores, distance)
         tables.append(
             rows.with_columns(
@@ -60,11 +64,17 @@ def score_patients(
                 risk=pl.Series(recalibrated(entry.calibration[entry.released], scores)),
                 risk_low=pl.Series(low),
                 risk_high=pl.Series(high),
+                unlike_because=_unlike_because(model, entry, rows, matrix, unknown),
                 model=pl.lit(entry.released),
                 model_version=pl.lit(model.version),
                 data_version=pl.lit(data_version),
             )
             .join(_nested(reasons), on=KEYS, how="left", maintain_order="left")
+            .with_columns(is_unlike=pl.col("unlike_because").is_not_null())
+            .with_columns(
+                pl.when(~pl.col("is_unlike")).then(pl.col("risk", "risk_low", "risk_high")),
+                reasons=pl.when(~pl.col("is_unlike")).then("reasons"),
+            )
             .with_columns(pl.col("reasons").fill_null(pl.lit([], tables[0].schema["reasons"])))
             .select(RiskScores.column_names())
         )
@@ -77,7 +87,7 @@ def _score_question(
     entry: ReleasedModel,
     rows: pl.DataFrame,
     events: pl.LazyFrame,
-    features: pl.DataFrame,
+    matrix: NDArray[np.float32],
     names: dict[str, str],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None, pl.DataFrame]:
     """Log-odds of each row by the released model, the distance of a stack's members from it, and the reasons
@@ -93,7 +103,6 @@ def _score_question(
     reasons: list[pl.DataFrame] = []
     if by_features := [name for name in counting if name not in SEQUENCE_MODELS]:
         columns = model.feature_columns
-        matrix = feature_matrix(features, rows, columns)
         terms = np.zeros(matrix.shape)
         for name in by_features:
             scores[name], of_model, used = _score_by_features(model, question, entry, name, matrix)
@@ -133,6 +142,34 @@ def _score_by_timeline(
     scores = forecast_log_odds(model.transformer, sequences, everybody, [(task, intervals)])[:, 0]
     contributions = event_contributions(model.transformer, sequences, everybody, task, intervals)
     return scores, event_reasons(contributions, sequences, everybody, model.vocabulary, names)
+
+
+def _unknown_codes(model: SavedModel, events: pl.LazyFrame, wanted: pl.DataFrame) -> pl.DataFrame:
+    """The share of each prediction time's codes that the model has not learnt (keys, unknown)."""
+    rows = wanted.select(KEYS).unique(maintain_order=True)
+    if model.vocabulary is None:
+        return rows.with_columns(unknown=pl.lit(0.0))
+    return unknown_shares(events, rows, model.vocabulary)
+
+
+def _unlike_because(
+    model: SavedModel,
+    entry: ReleasedModel,
+    rows: pl.DataFrame,
+    matrix: NDArray[np.float32],
+    unknown: pl.DataFrame,
+) -> pl.Series:
+    """In what each row is unlike the patients that the model learnt from; null where it is not."""
+    named = model.definitions.select("feature", pl.col("description").str.split("; ").list.first())
+    words = dict(named.iter_rows())
+    because = unlike_because(entry.familiarity, matrix, model.feature_columns, words)
+    shares = rows.join(unknown, on=KEYS, how="left", maintain_order="left")["unknown"]
+    has_unknown = shares > entry.most_unknown
+    told = [
+        f"{share:.0%} of the codes are not known to the model" if is_so else reason
+        for share, is_so, reason in zip(shares, has_unknown, because, strict=True)
+    ]
+    return pl.Series(told, dtype=pl.String)
 
 
 def _nested(reasons: pl.DataFrame) -> pl.DataFrame:

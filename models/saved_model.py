@@ -22,6 +22,7 @@ from features.errors import ModelError
 from features.settings import StudySettings
 from models.baselines import LinearModel
 from models.calibration import Recalibration
+from models.familiarity import Familiarity
 from models.questions import Question
 from models.risk_transformer import RiskTransformer, TransformerSettings, edge_places
 from models.stack import Stack
@@ -33,7 +34,10 @@ LIBRARIES = ("lightgbm", "numpy", "polars", "scikit-learn", "torch")
 
 
 class ReleasedModel(BaseModel, frozen=True, extra="forbid"):
-    """Everything about one question but the transformer, which all questions share."""
+    """Everything about one question but the transformer, which all questions share.
+
+    `familiarity` and `most_unknown` (share of codes) say of whom no risk is told.
+    """
 
     task: str
     horizon_days: int
@@ -42,6 +46,8 @@ class ReleasedModel(BaseModel, frozen=True, extra="forbid"):
     calibration: dict[str, Recalibration]
     linear: dict[str, LinearModel]
     stack: Stack
+    familiarity: Familiarity
+    most_unknown: float
 
 
 class Ladder(BaseModel, frozen=True, extra="forbid"):

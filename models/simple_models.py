@@ -20,18 +20,21 @@ from models.baselines import (
     lightgbm_log_odds,
     linear_log_odds,
 )
+from models.familiarity import Familiarity, fit_familiarity
 from models.questions import feature_matrix
 
 
 @dataclass(frozen=True)
 class SimpleModels:
     """The models of one question that read the feature table (LightGBM as its own text), and each one's log-odds for
-    the question's tuning and held-out rows. Comparators without a telling column are `left_out`, by name."""
+    the question's tuning and held-out rows. Comparators without a telling column are `left_out`, by name.
+    `familiarity` tells which patients are unlike the train rows."""
 
     linear: dict[str, LinearModel]
     trees: str
     scores: dict[str, NDArray[np.float64]]
     left_out: tuple[str, ...]
+    familiarity: Familiarity
 
 
 def fit_simple_models(
@@ -57,6 +60,7 @@ def fit_simple_models(
     x_train, x_tuning, x_judged = (feature_matrix(features, part, columns) for part in (train, tuning, judged))
     y_train, y_tuning = train["is_event"].to_numpy(), tuning["is_event"].to_numpy()
     compared = {one.name: fit_comparator(x_train, y_train, columns, one.features, demographic) for one in comparators}
+    familiarity = fit_familiarity(x_train, x_tuning, columns, definitions)
     # A score that reads race is a comparator, for that is how it was published, and no model's input.
     is_general = (definitions["statistic"] != BY_RACE).to_numpy()
     general = [name for name, is_one in zip(columns, is_general, strict=True) if is_one]
@@ -72,7 +76,7 @@ def fit_simple_models(
     trees = fit_lightgbm(x_train, y_train, x_tuning, y_tuning, settings.seed)
     scores = {name: linear_log_odds(model, x_judged, columns) for name, model in linear.items()}
     left_out = tuple(name for name, model in compared.items() if model is None)
-    return SimpleModels(linear, trees, scores | {"lightgbm": lightgbm_log_odds(trees, x_judged)}, left_out)
+    return SimpleModels(linear, trees, scores | {"lightgbm": lightgbm_log_odds(trees, x_judged)}, left_out, familiarity)
 
 
 def reading_race(linear: Mapping[str, LinearModel], definitions: pl.DataFrame) -> set[str]:

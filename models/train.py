@@ -18,6 +18,7 @@ from features.tasks.schema import Comparator
 from models.calibration import Recalibration, fit_recalibration, recalibrated
 from models.discrimination import draw_resamples
 from models.evaluation import bootstrap_seed, choose_released, evaluate, tuning_threshold
+from models.familiarity import most_unknown, unknown_shares
 from models.hazards import interval_edges
 from models.ladder import STACK
 from models.questions import KEYS, Question, answerable_questions, question_rows
@@ -27,7 +28,7 @@ from models.sequences import ages_years, build_sequences, seen_events
 from models.simple_models import SimpleModels, fit_simple_models, reading_race
 from models.stack import Stack, fit_stack, stacked
 from models.training import HazardTask, forecast_log_odds, hazard_labels, train_transformer
-from models.vocabulary import chronic_groups, fit_vocabulary
+from models.vocabulary import SequenceVocabulary, chronic_groups, fit_vocabulary
 
 NOTHING_RELEASED = "judged, but no model told more than the base rate on tuning patients, so no scores are given"
 
@@ -97,7 +98,8 @@ def train_ladder(
         simple, timelines = _fit(
             events, asked, answerable, features, blank, comparators or {}, transformer or TransformerSettings()
         )
-        return _judge(asked, simple, timelines, skipped, labels, folder)
+        unknown = _most_unknown(events, asked, timelines.saved.vocabulary)
+        return _judge(asked, simple, timelines, unknown, skipped, labels, folder)
 
 
 def _fit(
@@ -133,13 +135,15 @@ def _judge(
     labels: pl.DataFrame,
     simple: dict[Question, SimpleModels],
     timelines: _Timelines,
+    unknown: float,
     skipped: pl.DataFrame,
     asked: pl.DataFrame,
     folder: Path,
 ) -> TrainedLadder:
     """Calibrate on tuning patients, choose what is released, judge on held-out patients, save.
 
-    labels are those of the questions that were answered, asked all of them.
+    labels are those of the questions that were answered, asked all of them. unknown: the share of unknown codes above
+    which no risk is told.
     """
     settings = timelines.saved.settings
     predictions, questions, trees = [], {}, {}
@@ -162,6 +166,8 @@ def _judge(
                 calibration=calibration,
                 linear=models.linear,
                 stack=stack,
+                familiarity=models.familiarity,
+                most_unknown=unknown,
             )
             trees[question] = models.trees
         predictions.append(judged)
@@ -220,6 +226,14 @@ def _train_timelines(
     places = [transformer_place(built, question) for question in questions]
     scores = forecast_log_odds(network, sequences, judged, places)
     return _Timelines(saved, keys.select(KEYS)[judged], dict(zip(questions, scores.T, strict=True)))
+
+
+def _most_unknown(events: pl.LazyFrame, labels: pl.DataFrame, vocabulary: SequenceVocabulary | None) -> float:
+    """Above which share of unknown codes a patient is unlike the train patients: of tuning patients' last rows."""
+    if vocabulary is None:
+        return 1.0
+    tuning = labels.filter(pl.col("split") == "tuning").select(KEYS).sort(KEYS).unique("subject_id", keep="last")
+    return most_unknown(unknown_shares(events, tuning, vocabulary))
 
 
 def _sequence_scores(timelines: _Timelines, question: Question, rows: pl.DataFrame) -> dict[str, NDArray[np.float64]]:

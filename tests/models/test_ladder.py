@@ -227,7 +227,7 @@ def test_saved_and_loaded_models_give_the_risks_of_training(saved, ladder, popul
     predicted = ladder.predictions.filter(pl.col("model") == name, told).join(
         eligible(population), on=["subject_id", "prediction_time"]
     )
-    both = scores.select("subject_id", scored="risk").join(predicted, on="subject_id")
+    both = scores.filter(~pl.col("is_unlike")).select("subject_id", scored="risk").join(predicted, on="subject_id")
     assert both.height > 50
     assert both["scored"].to_list() == pytest.approx(both["risk"].to_list(), abs=1e-6)
 
@@ -237,11 +237,13 @@ def test_scores_say_who_how_likely_how_sure_and_why(saved, population):
     assert scores.height == population.labels["subject_id"].n_unique()
     assert scores.filter(pl.col("risk_low") > pl.col("risk")).is_empty()
     assert scores.filter(pl.col("risk_high") < pl.col("risk")).is_empty()
-    assert scores["risk_low"].ne(scores["risk_high"]).all()
+    told = scores.filter(~pl.col("is_unlike"))
+    assert told.height > 0.9 * scores.height
+    assert told["risk_low"].ne(told["risk_high"]).all()
     assert set(scores["model_version"]) == {saved.version}
     assert scores["reasons"].list.len().max() <= 5
     assert not any(dtype == pl.Datetime for dtype in scores.dtypes)
-    highest = scores.sort("risk").tail(1)["reasons"].item().to_list()
+    highest = scores.sort("risk", nulls_last=False).tail(1)["reasons"].item().to_list()
     assert highest[0]["label"].startswith("Planted findings in 2 years: ")
     assert highest[0]["contribution"] > 0
     planted = population.events.filter(pl.col("code") == PLANTED)["record_id"].to_list()
@@ -261,10 +263,10 @@ def test_the_transformer_names_the_events_behind_a_risk(saved, population):
         "data-1",
         codes=codes,
     )
-    top = scores.sort("risk").tail(1)["reasons"].item().to_list()[0]
+    top = scores.sort("risk", nulls_last=False).tail(1)["reasons"].item().to_list()[0]
     assert top["label"] == "Planted finding"
     assert top["contribution"] > 0
-    who = scores.sort("risk").tail(1)["subject_id"].item()
+    who = scores.sort("risk", nulls_last=False).tail(1)["subject_id"].item()
     of_patient = population.events.filter(pl.col("subject_id") == who, pl.col("code") == PLANTED)
     assert set(top["record_ids"]) <= set(of_patient["record_id"])
 
@@ -283,9 +285,31 @@ def test_a_stacks_reasons_are_those_of_its_members(saved, population):
         assert [2 * reason["contribution"] for reason in of_one] == pytest.approx(
             [reason["contribution"] for reason in of_stack]
         )
-    from_all = score(released_as(saved, STACK), population).sort("risk").tail(1)["reasons"].item().to_list()
+    from_all = (
+        score(released_as(saved, STACK), population).sort("risk", nulls_last=False).tail(1)["reasons"].item().to_list()
+    )
     assert from_all[0]["contribution"] > 0
     assert any("lanted" in reason["label"] for reason in from_all)
+
+
+def test_a_patient_unlike_those_learnt_from_gets_no_risk_and_is_told_why(saved, population):
+    """Ages 20 years lower, and codes that nobody had: the row stands there without a risk."""
+    rows = eligible(population)
+    young, foreign = rows["subject_id"].to_list()[:2]
+    is_birth = (pl.col("code") == "MEDS_BIRTH") & (pl.col("subject_id") == young)
+    is_dated = pl.col("known_time").is_not_null() & (pl.col("subject_id") == foreign) & (pl.col("code") != "MEDS_BIRTH")
+    later = pl.col("time") + pl.duration(days=365 * 60)
+    events = population.events.with_columns(
+        time=pl.when(is_birth).then(later).otherwise("time"),
+        code=pl.when(is_dated).then(pl.lit("LOCAL//nobody-had-this")).otherwise("code"),
+    )
+    scores = {row["subject_id"]: row for row in score(saved, population, events).iter_rows(named=True)}
+    assert (scores[young]["risk"], scores[young]["risk_low"], scores[young]["reasons"]) == (None, None, [])
+    assert scores[young]["is_unlike"]
+    assert scores[young]["unlike_because"].startswith("Age outside ")
+    assert scores[foreign]["risk"] is None
+    assert scores[foreign]["unlike_because"] == "100% of the codes are not known to the model"
+    assert sum(row["is_unlike"] for row in scores.values()) < 0.1 * len(scores)
 
 
 def test_scoring_twice_or_in_another_order_gives_the_same_rows(saved, population):
