@@ -107,7 +107,7 @@ def _score_question(
         for name in by_features:
             scores[name], of_model, used = _score_by_features(model, question, entry, name, matrix)
             terms[:, [columns.index(feature) for feature in used]] += counting[name] * of_model
-        values = rows.hstack(pl.DataFrame(matrix, schema=columns))
+        values = rows.hstack(pl.DataFrame(matrix, schema=columns, orient="row"))
         reasons.append(feature_reasons(terms, columns, values, model.definitions, events))
     for name in SEQUENCE_MODELS:
         if name in counting:
