@@ -373,9 +373,16 @@ class RiskScores(dy.Schema):
     subject_id = dy.Int64(primary_key=True, description="Keyed pseudonym of the patient.")
     task = dy.String(primary_key=True, description="Name of the task.")
     horizon_days = dy.Int32(primary_key=True, description="Horizon, days.")
-    risk = dy.Float64(min=0, max=1, description="Calibrated probability of the outcome within the horizon.")
-    risk_low = dy.Float64(min=0, max=1, description="Lower end of its 95 % interval.")
-    risk_high = dy.Float64(min=0, max=1, description="Upper end of its 95 % interval.")
+    risk = dy.Float64(
+        min=0,
+        max=1,
+        nullable=True,
+        description="Calibrated probability of the outcome within the horizon; null where is_unlike.",
+    )
+    risk_low = dy.Float64(min=0, max=1, nullable=True, description="Lower end of its 95 % interval; null as the risk.")
+    risk_high = dy.Float64(min=0, max=1, nullable=True, description="Upper end of its 95 % interval; null as the risk.")
+    is_unlike = dy.Bool(description="Whether the patient is unlike those the model learnt from: no risk is told.")
+    unlike_because = dy.String(nullable=True, description="In what the patient is unlike them, in words.")
     model = dy.String(description="Rung of the ladder that gave it.")
     model_version = dy.String(description="Digest of the saved model.")
     data_version = dy.String(description="Digest of the dataset that was scored.")

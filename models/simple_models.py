@@ -21,18 +21,21 @@ from models.baselines import (
     linear_log_odds,
 )
 from models.costs import FIT, FORECAST, timed
+from models.familiarity import Familiarity, fit_familiarity
 from models.questions import feature_matrix
 
 
 @dataclass(frozen=True)
 class SimpleModels:
     """The models of one question that read the feature table (LightGBM as its own text), and each one's log-odds for
-    the question's tuning and held-out rows. Comparators without a telling column are `left_out`, by name."""
+    the question's tuning and held-out rows. Comparators without a telling column are `left_out`, by name.
+    `familiarity` tells which patients are unlike the train rows."""
 
     linear: dict[str, LinearModel]
     trees: str
     scores: dict[str, NDArray[np.float64]]
     left_out: tuple[str, ...]
+    familiarity: Familiarity
 
 
 def fit_simple_models(
@@ -61,6 +64,7 @@ def fit_simple_models(
     for one in comparators:
         with timed(one.name, FIT, train.height):
             compared[one.name] = fit_comparator(x_train, y_train, columns, one.features, demographic)
+    familiarity = fit_familiarity(x_train, x_tuning, columns, definitions)
     # A score that reads race is a comparator, for that is how it was published, and no model's input.
     is_general = (definitions["statistic"] != BY_RACE).to_numpy()
     general = [name for name, is_one in zip(columns, is_general, strict=True) if is_one]
@@ -86,7 +90,7 @@ def fit_simple_models(
     with timed("lightgbm", FORECAST, judged.height):
         scores["lightgbm"] = lightgbm_log_odds(trees, x_judged)
     left_out = tuple(name for name, model in compared.items() if model is None)
-    return SimpleModels(linear, trees, scores, left_out)
+    return SimpleModels(linear, trees, scores, left_out, familiarity)
 
 
 def reading_race(linear: Mapping[str, LinearModel], definitions: pl.DataFrame) -> set[str]:

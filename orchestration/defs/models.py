@@ -35,7 +35,7 @@ def _table(name: str, description: str) -> dg.AssetOut:
         "risk_model": dg.AssetOut(
             description="The fitted ladder: weights, settings, vocabulary, calibration; no pickled code.",
             group_name="models",
-            code_version="1",
+            code_version="2",
             kinds={"pytorch", "lightgbm"},
             dagster_type=dg.Nothing,
         ),
