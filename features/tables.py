@@ -301,6 +301,44 @@ class Evaluations(dy.Schema):
     positive_predictive_value = dy.Float64(nullable=True, description="Share of the flagged with the outcome.")
 
 
+class League(dy.Schema):
+    """Every model beside the best simpler one on the same held-out rows; intervals are 95 %, by bootstrap of patients.
+
+    The best simpler model is the one with the highest AUROC on these very rows: the hardest to beat.
+    """
+
+    task = dy.String(primary_key=True, description="Name of the task.")
+    horizon_days = dy.Int32(primary_key=True, description="Horizon, days.")
+    model = dy.String(primary_key=True, description="Rung of the ladder.")
+    is_simple = dy.Bool(description="One of the simpler models: age and sex, comparators, regression, LightGBM.")
+    rows = dy.Int64(description="Held-out prediction times with known outcome.")
+    subjects = dy.Int64(description="Held-out patients.")
+    events = dy.Int64(description="Held-out prediction times with the outcome.")
+    auroc = dy.Float64(description="Area under the ROC curve.")
+    auroc_low = dy.Float64(description="Lower end of its interval.")
+    auroc_high = dy.Float64(description="Upper end of its interval.")
+    calibration_slope = dy.Float64(nullable=True, description="1 is right; null when it cannot be fitted.")
+    brier = dy.Float64(description="Mean squared error of the probability.")
+    accuracy = dy.Float64(description="Share classified rightly at the threshold found on tuning patients.")
+    sensitivity = dy.Float64(description="Share of outcomes flagged.")
+    specificity = dy.Float64(description="Share of non-outcomes not flagged.")
+    best_simple = dy.String(nullable=True, description="The simpler model with the highest AUROC; null without any.")
+    difference = dy.Float64(nullable=True, description="AUROC above the best simpler model; null for simple models.")
+    difference_low = dy.Float64(nullable=True, description="Lower end of its interval.")
+    difference_high = dy.Float64(nullable=True, description="Upper end of its interval.")
+    chance = dy.Float64(
+        nullable=True, min=0, max=1, description="Two-sided p-value of no difference, of this question alone."
+    )
+    holm_chance = dy.Float64(
+        nullable=True, min=0, max=1, description="The same, adjusted for all questions of the model (Holm)."
+    )
+    verdict = dy.String(
+        nullable=True,
+        check=_one_of(["better", "worse", "no difference shown"]),
+        description="better or worse than the best simpler model when holm_chance is 0.05 or less.",
+    )
+
+
 class Audits(dy.Schema):
     """Whether the way records were kept gives an outcome away; all labelled rows, cross-fitted by patient."""
 
@@ -335,9 +373,16 @@ class RiskScores(dy.Schema):
     subject_id = dy.Int64(primary_key=True, description="Keyed pseudonym of the patient.")
     task = dy.String(primary_key=True, description="Name of the task.")
     horizon_days = dy.Int32(primary_key=True, description="Horizon, days.")
-    risk = dy.Float64(min=0, max=1, description="Calibrated probability of the outcome within the horizon.")
-    risk_low = dy.Float64(min=0, max=1, description="Lower end of its 95 % interval.")
-    risk_high = dy.Float64(min=0, max=1, description="Upper end of its 95 % interval.")
+    risk = dy.Float64(
+        min=0,
+        max=1,
+        nullable=True,
+        description="Calibrated probability of the outcome within the horizon; null where is_unlike.",
+    )
+    risk_low = dy.Float64(min=0, max=1, nullable=True, description="Lower end of its 95 % interval; null as the risk.")
+    risk_high = dy.Float64(min=0, max=1, nullable=True, description="Upper end of its 95 % interval; null as the risk.")
+    is_unlike = dy.Bool(description="Whether the patient is unlike those the model learnt from: no risk is told.")
+    unlike_because = dy.String(nullable=True, description="In what the patient is unlike them, in words.")
     model = dy.String(description="Rung of the ladder that gave it.")
     model_version = dy.String(description="Digest of the saved model.")
     data_version = dy.String(description="Digest of the dataset that was scored.")
@@ -381,6 +426,8 @@ class Oracle(dy.Schema):
     oracle_low = dy.Float64(description="Lower end of its 95 % interval.")
     oracle_high = dy.Float64(description="Upper end of its 95 % interval.")
     oracle_share = dy.Float64(nullable=True, description="(auroc - 0.5) / (oracle_auroc - 0.5).")
+    share_low = dy.Float64(nullable=True, description="Lower end of its 95 % interval, by bootstrap of patients.")
+    share_high = dy.Float64(nullable=True, description="Upper end of its interval.")
 
 
 def checked(table: pl.DataFrame, schema: type[dy.Schema]) -> pl.DataFrame:

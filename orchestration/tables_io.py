@@ -33,6 +33,7 @@ CONTRACTS: dict[str, type[dy.Schema]] = {
     "features_as_of": tables.FeaturesAsOfKeys,
     "predictions": tables.Predictions,
     "evaluations": tables.Evaluations,
+    "league": tables.League,
     "audits": tables.Audits,
     "skipped_tasks": tables.SkippedTasks,
     "risk_scores": tables.RiskScores,

@@ -33,6 +33,7 @@ PUBLISHED: dict[str, type[dy.Schema]] = {
     "clinical_scores": tables.ClinicalScores,
     "predictions": tables.Predictions,
     "evaluations": tables.Evaluations,
+    "league": tables.League,
     "audits": tables.Audits,
     "skipped_tasks": tables.SkippedTasks,
     "risk_scores": tables.RiskScores,
