@@ -42,13 +42,14 @@ from models.calibration import (
 )
 from models.discrimination import Resamples, draw_resamples, interval
 from models.evaluation import bootstrap_seed
+from models.ladder import SEQUENCE_MODELS, STACK
 from models.questions import KEYS, Question
 from models.stack import patient_folds
 
 Outcomes = NDArray[np.bool_]
 Calibrated = Callable[[Numbers], Numbers]
 
-GENERAL = ("logistic_regression", "lightgbm", "timeline_transformer", "stack")
+GENERAL = ("logistic_regression", "lightgbm", *SEQUENCE_MODELS, STACK)
 SAFE = 1e-4  # a forecast of 0 or 1, as isotonic regression gives, would have an infinite loss
 RIGHT = (0.9, 1.1)
 MOST_KNOTS = 5
@@ -156,7 +157,7 @@ def _parts(predictions: pl.DataFrame, models: list[str]) -> Iterator[tuple[Quest
 
 def _members(predictions: pl.DataFrame, question: Question) -> dict[str, pl.DataFrame]:
     of_question = predictions.filter(
-        pl.col("task") == question.task, pl.col("horizon_days") == question.horizon_days, pl.col("model") != "stack"
+        pl.col("task") == question.task, pl.col("horizon_days") == question.horizon_days, pl.col("model") != STACK
     )
     return {str(model): rows for (model,), rows in of_question.group_by("model", maintain_order=True)}
 
@@ -278,14 +279,14 @@ def _held(
         "recalibration": risk_interval(fit_recalibration(scores, events, drawn), found),
         "venn_abers": (np.minimum(low, high), np.maximum(low, high)),
     }
-    if model == "stack":
-        fits, members = {"stack": fit_recalibration(scores, events, drawn)}, {}
+    if model == STACK:
+        fits, members = {STACK: fit_recalibration(scores, events, drawn)}, {}
         for name, of_member in others.items():
             tuned, asked = of_member.filter(pl.col("split") == "tuning"), known.select(KEYS)
             fits[name] = fit_recalibration(tuned["score"].to_numpy(), tuned["is_event"].to_numpy())
             members[name] = asked.join(of_member, on=KEYS, how="left", maintain_order="left")["score"].to_numpy()
-        distance = members_distance(fits, members, found, "stack")
-        kinds["with_members"] = risk_interval(fits["stack"], found, distance)
+        distance = members_distance(fits, members, found, STACK)
+        kinds["with_members"] = risk_interval(fits[STACK], found, distance)
     right = known["truth"].to_numpy()
     tenths = np.array_split(np.argsort(found, kind="stable"), min(10, len(found)))
     return [
