@@ -157,6 +157,59 @@ def truth(options: argparse.Namespace) -> None:
     print(f'Simulated people, not real ones. See: {command_name()} sql --home {home.path} "FROM oracle"')
 
 
+def trajectories(options: argparse.Namespace) -> None:
+    """Forecast the course of everybody's values; with --plot, draw what was forecast for one patient."""
+    import polars as pl
+
+    from orchestration.launch import run_job
+    from orchestration.summary import command_name
+
+    home = Home(options.home)
+    if options.plot is not None:
+        _plot_trajectories(options, home)
+        return
+    _require(home, home.tables / "predictions.parquet")
+    with _sole_use(home):
+        run_job("trajectory_job", {"home_folder": str(home.path.resolve())}, home)
+    judged = pl.read_parquet(home.tables / "trajectory_evaluations.parquet").filter(pl.col("step") == 0)
+    print("Held-out patients, all steps ahead: CRPS (the less the better), and how much the 80 % bands cover.")
+    for row in judged.filter(pl.col("is_released")).iter_rows(named=True):
+        print(
+            f"  {row['setting']:10} {row['measure']:20} {row['model']:28} CRPS {row['crps']:.3g} {row['unit']}, "
+            f"{row['difference']:+.2g} ({row['difference_low']:+.2g} to {row['difference_high']:+.2g}) against the "
+            f"best simple model; covers {row['coverage']:.0%}"
+        )
+    left_out = pl.read_parquet(home.tables / "trajectory_measures.parquet").drop_nulls("reason")
+    for reason, names in (
+        left_out.group_by("reason", maintain_order=True).agg("setting", "measure").rows_by_key("reason").items()
+    ):
+        print(f"  not forecast: {names}: {reason}")
+    count = pl.read_parquet(home.tables / "trajectories.parquet")["subject_id"].n_unique()
+    print(f"Forecasts for {counted(count, 'patient')}. See: {command_name()} sql --home {home.path} ", end="")
+    print('"FROM trajectories", or --plot SUBJECT')
+
+
+def _plot_trajectories(options: argparse.Namespace, home: Home) -> None:
+    import polars as pl
+
+    from features.ingest import events_of
+    from orchestration.source_labels import source_label
+    from orchestration.trajectory_plot import plot_trajectories
+
+    if not (home.tables / "trajectories.parquet").exists():
+        raise SequelaError("Nothing has been forecast in this home yet. Run `sequela trajectories` first.")
+    file = options.out or Path("trajectories.png")
+    if file.suffix != ".png" or not file.absolute().parent.is_dir():
+        raise SequelaError(f"{file}: name a file that ends in .png, in a folder that is there: --out")
+    forecasts = pl.read_parquet(home.tables / "trajectories.parquet").filter(pl.col("subject_id") == options.plot)
+    if forecasts.is_empty():
+        raise SequelaError('Nothing is forecast for this subject. Who is: `sequela sql "FROM trajectories"`')
+    kind = pl.read_parquet(home.tables / "dataset.parquet")["source_kind"].item()
+    measures = pl.read_parquet(home.tables / "trajectory_measures.parquet")
+    plot_trajectories(forecasts, measures, events_of(home), source_label(kind), file)
+    print(f"{file}: what was measured, and what is forecast, of {options.plot}")
+
+
 def sql(options: argparse.Namespace) -> None:
     """Print the warehouse's answer to a question."""
     import duckdb

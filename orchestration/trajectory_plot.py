@@ -1,0 +1,75 @@
+"""A picture of one patient's courses: what was measured, and the bands of what is to be expected.
+
+Its time is counted from the forecast, never a date: beside real days the moved dates of the table would tell the shift.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_UNITS = {"mm[Hg]": "mmHg", "Cel": "°C", "mL/min/{1.73_m2}": "mL/min/1.73 m²", "/min": "per minute"}
+_DAYS_PER_MONTH = 365.25 / 12
+_COLUMNS = 2
+
+
+def plot_trajectories(
+    forecasts: pl.DataFrame, measures: pl.DataFrame, events: pl.LazyFrame, source: str, file: Path
+) -> None:
+    """Draw the Trajectories of one patient into a PNG file, a panel for each measure.
+
+    Reads:  `forecasts`: Trajectories of one subject. `measures`: TrajectoryMeasures. `events`: Events. `source`: where
+            the records come from, in words.
+    """
+    from matplotlib.figure import Figure
+
+    from models.trajectories.measurements import measurements
+    from models.trajectories.measures import SETTINGS
+
+    of_patient = events.filter(pl.col("subject_id") == forecasts["subject_id"][0])
+    measured = {setting.name: (setting, measurements(of_patient, setting)) for setting in SETTINGS}
+    panels = forecasts.partition_by("setting", "measure", maintain_order=True)
+    rows = -(-len(panels) // _COLUMNS)
+    figure = Figure(figsize=(5.6 * _COLUMNS, 1.2 + 2.7 * rows), layout="constrained")
+    axes = figure.subplots(rows, _COLUMNS, squeeze=False).ravel()
+    for panel, forecast in zip(axes, panels, strict=False):
+        setting, values = measured[forecast["setting"][0]]
+        start = forecast["prediction_time"][0]
+        known = values.filter(
+            pl.col("measure") == setting.names.index(forecast["measure"][0]),
+            pl.col("known_time") <= start,
+            pl.col("time") > start - setting.look_back * setting.cell,
+        ).with_columns(at=(pl.col("time") - start).dt.total_seconds() / setting.cell_in.total_seconds())
+        words = measures.filter(
+            pl.col("setting") == forecast["setting"][0], pl.col("measure") == forecast["measure"][0]
+        )["words"].item()
+        _draw(panel, forecast, known, words)
+    for panel in axes[len(panels) :]:
+        panel.set_visible(False)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    figure.suptitle(f"Expected courses of patient {forecasts['subject_id'][0]}\nFrom {source}", fontsize="medium")
+    figure.savefig(file, dpi=110)
+
+
+def _draw(panel: "Axes", forecast: pl.DataFrame, known: pl.DataFrame, words: str) -> None:
+    in_days = forecast["time_unit"][0] == "days"
+    scale = _DAYS_PER_MONTH if in_days else 1.0
+    edges = [*(forecast["ahead_from"] / scale), forecast["ahead_to"][-1] / scale]
+
+    def steps(name: str) -> list[float]:
+        return [*forecast[name], forecast[name][-1]]
+
+    panel.plot(known["at"] / scale, known["value"], "o-", color="black", markersize=3, linewidth=0.8, label="measured")
+    for low, high, alpha, said in (("low", "high", 0.2, "80 % band"), ("q25", "q75", 0.35, "middle half")):
+        panel.fill_between(
+            edges, steps(low), steps(high), step="post", color="tab:blue", alpha=alpha, linewidth=0, label=said
+        )
+    panel.step(edges, steps("q50"), where="post", color="tab:blue", linewidth=1.5, label="median")
+    panel.axvline(0, color="grey", linewidth=0.8, linestyle="dotted")
+    panel.set_title(f"{words}, by {forecast['model'][0].replace('_', ' ')}", fontsize="small")
+    panel.set_ylabel(_UNITS.get(forecast["unit"][0], forecast["unit"][0]))
+    panel.set_xlabel(f"{'Months' if in_days else 'Hours'} from the latest measurement")
