@@ -112,7 +112,8 @@ def save_trajectories(study: StudySettings, settings: dict[str, SavedSetting], f
             write_json(place / f"{name}.json", saved.models.model_dump(mode="json"))
             for quantile, text in saved.trees.items():
                 (place / f"{name}.{quantile}.txt").write_text(text)
-            weights = {key: tensor.contiguous() for key, tensor in saved.network.state_dict().items()}
+            # Weights that layers share are written once for each: it costs little, and the file is always the same.
+            weights = {key: tensor.clone().contiguous() for key, tensor in saved.network.state_dict().items()}
             safetensors.torch.save_file(weights, place / f"{name}.safetensors")
 
     return write_sealed(folder, write, _LIBRARIES)
