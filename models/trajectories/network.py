@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field
@@ -42,7 +43,8 @@ class NetworkSettings(BaseModel, frozen=True, extra="forbid"):
     weight_decay: float = Field(0.01, ge=0)
     batch: int = Field(256, gt=0, description="Courses in a step.")
     epochs: int = Field(10, gt=0)
-    most_courses: int = Field(24_000, gt=0, description="Train courses in an epoch; drawn anew for each.")
+    most_courses: int = Field(24_000, gt=0, description="Train courses in an epoch at most.")
+    most_passes: int = Field(6, gt=0, description="How often an epoch goes over the train courses at most.")
 
 
 def build_network(setting: Setting, settings: NetworkSettings) -> TemporalFusionTransformer:
@@ -71,20 +73,23 @@ def train_network(
     """
     shuffler = np.random.default_rng(seed)
     inputs, judged = _inputs(train, scales, trend), _inputs(tuning, scales, trend)
-    size = min(settings.most_courses, len(train))
-    steps = settings.epochs * -(-size // settings.batch)
+    size = min(settings.most_courses, settings.most_passes * len(train))
+    steps_of_epoch = -(-size // settings.batch)
     with torch.random.fork_rng(devices=[]), steady_threads():
         torch.manual_seed(seed)
         network = build_network(train.setting, settings)
         optimiser = torch.optim.AdamW(
             network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
         )
-        pace = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: learning_pace(step / steps))
+        pace = torch.optim.lr_scheduler.LambdaLR(
+            optimiser, lambda step: learning_pace(step / (settings.epochs * steps_of_epoch))
+        )
         best_loss, best_weights = float("inf"), copied(network)
         progress = tqdm(range(settings.epochs), desc=f"training {train.setting.name} trajectories", disable=None)
         for _ in progress:
             network.train()
-            for rows in np.array_split(shuffler.permutation(len(train))[:size], -(-size // settings.batch)):
+            passes = [shuffler.permutation(len(train)) for _ in range(-(-size // len(train)))]
+            for rows in np.array_split(np.concatenate(passes)[:size], steps_of_epoch):
                 optimiser.zero_grad()
                 _mean_pinball(network, inputs, rows).backward()
                 nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -126,7 +131,10 @@ def variable_weights(
         "of the whole course": ("static_variables", network.static_variables),
         "of each cell before": ("encoder_variables", network.encoder_variables),
         "of each cell ahead": ("decoder_variables", network.decoder_variables),
-        "attention to earlier cells": ("attention", [str(windows.setting.look_back - k) for k in range(8)]),
+        "attention to earlier cells": (
+            "attention",
+            [str(windows.setting.look_back - k) for k in range(windows.setting.look_back)],
+        ),
     }
     pieces: dict[str, list[Floats]] = {part: [] for part in names}
     with torch.inference_mode(), steady_threads():
@@ -256,12 +264,9 @@ def _long(windows: Windows, scales: Scales, trend: MixedTrend) -> pd.DataFrame:
 
 def _blank(setting: Setting) -> pd.DataFrame:
     """One made-up course, from which the library learns the names and lengths."""
-    places = np.zeros(1, dtype=np.int64)
-    import polars as pl
-
     course = Windows(
         setting=setting,
-        keys=pl.DataFrame({"measure": places}),
+        keys=pl.DataFrame({"measure": [0]}),
         history=np.zeros((1, setting.look_back)),
         future=np.zeros((1, setting.ahead)),
         cells_since=np.zeros(1),
