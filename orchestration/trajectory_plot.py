@@ -14,6 +14,13 @@ if TYPE_CHECKING:
 _UNITS = {"mm[Hg]": "mmHg", "Cel": "°C", "mL/min/{1.73_m2}": "mL/min/1.73 m²", "/min": "per minute"}
 _DAYS_PER_MONTH = 365.25 / 12
 _COLUMNS = 2
+_BY = {
+    "last_value": "last value",
+    "mixed_trend": "mixed trend",
+    "lightgbm": "LightGBM",
+    "temporal_fusion_transformer": "Temporal Fusion Transformer",
+    "average": "LightGBM and Temporal Fusion Transformer",
+}
 
 
 def plot_trajectories(
@@ -31,7 +38,9 @@ def plot_trajectories(
 
     of_patient = events.filter(pl.col("subject_id") == forecasts["subject_id"][0])
     measured = {setting.name: (setting, measurements(of_patient, setting)) for setting in SETTINGS}
-    panels = forecasts.partition_by("setting", "measure", maintain_order=True)
+    order = measures.select("setting", "measure").with_row_index("place")
+    in_order = forecasts.join(order, on=["setting", "measure"]).sort("place", "step")
+    panels = in_order.partition_by("setting", "measure", maintain_order=True)
     rows = -(-len(panels) // _COLUMNS)
     figure = Figure(figsize=(5.6 * _COLUMNS, 1.2 + 2.7 * rows), layout="constrained")
     axes = figure.subplots(rows, _COLUMNS, squeeze=False).ravel()
@@ -47,6 +56,7 @@ def plot_trajectories(
             pl.col("setting") == forecast["setting"][0], pl.col("measure") == forecast["measure"][0]
         )["words"].item()
         _draw(panel, forecast, known, words)
+        _lay_out_time(panel, forecast["time_unit"][0], setting.look_back * setting.cell_length)
     for panel in axes[len(panels) :]:
         panel.set_visible(False)
     handles, labels = axes[0].get_legend_handles_labels()
@@ -70,6 +80,16 @@ def _draw(panel: "Axes", forecast: pl.DataFrame, known: pl.DataFrame, words: str
         )
     panel.step(edges, steps("q50"), where="post", color="tab:blue", linewidth=1.5, label="median")
     panel.axvline(0, color="grey", linewidth=0.8, linestyle="dotted")
-    panel.set_title(f"{words}, by {forecast['model'][0].replace('_', ' ')}", fontsize="small")
+    panel.set_title(f"{words}, by {_BY[forecast['model'][0]]}", fontsize="small")
     panel.set_ylabel(_UNITS.get(forecast["unit"][0], forecast["unit"][0]))
-    panel.set_xlabel(f"{'Months' if in_days else 'Hours'} from the latest measurement")
+
+
+def _lay_out_time(panel: "Axes", time_unit: str, look_back: float) -> None:
+    """The whole look-back on every panel, so that panels compare; with a mark each half year, or half day."""
+    in_days = time_unit == "days"
+    earliest = look_back / (_DAYS_PER_MONTH if in_days else 1.0)
+    panel.set_xlim(left=-earliest)
+    mark = 6 if in_days else 12
+    latest = int(panel.get_xlim()[1])
+    panel.set_xticks(range(-mark * int(earliest // mark), latest + 1, mark))
+    panel.set_xlabel(f"{'Months' if in_days else 'Hours'} from the forecast")

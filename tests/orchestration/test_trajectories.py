@@ -81,7 +81,7 @@ def test_the_picture_says_what_when_and_whose(tmp_path, monkeypatch):
     panel = figure.axes[0]
     assert panel.get_title() == "Systolic blood pressure, by mixed trend"
     assert panel.get_ylabel() == "mmHg"
-    assert panel.get_xlabel() == "Months from the latest measurement"
+    assert panel.get_xlabel() == "Months from the forecast"
     assert panel.lines[0].get_xydata().tolist() == [[0.0, 131.0]]
     assert "not real people" in figure.get_suptitle()
     assert "2015" not in figure.get_suptitle() + panel.get_xlabel()
