@@ -80,7 +80,8 @@ def _draw(panel: "Axes", forecast: pl.DataFrame, known: pl.DataFrame, words: str
         )
     panel.step(edges, steps("q50"), where="post", color="tab:blue", linewidth=1.5, label="median")
     panel.axvline(0, color="grey", linewidth=0.8, linestyle="dotted")
-    panel.set_title(f"{words}, by {_BY[forecast['model'][0]]}", fontsize="small")
+    where = "" if in_days else " in hospital"
+    panel.set_title(f"{words}{where}, by {_BY[forecast['model'][0]]}", fontsize="small")
     panel.set_ylabel(_UNITS.get(forecast["unit"][0], forecast["unit"][0]))
 
 

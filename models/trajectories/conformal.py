@@ -33,7 +33,8 @@ def conformal_band(margins: list[list[float]], windows: Windows, quantiles: Floa
     """Lower and upper end of the corrected band (N, H); the median always lies in it."""
     wider = np.array(margins)[windows.measure]
     median = quantiles[:, :, MEDIAN]
-    return np.minimum(quantiles[:, :, 0] - wider, median), np.maximum(quantiles[:, :, -1] + wider, median)
+    low, high = np.minimum(quantiles[:, :, 0] - wider, median), np.maximum(quantiles[:, :, -1] + wider, median)
+    return windows.possible(low), windows.possible(high)
 
 
 def _margin(beyond: Floats) -> float:

@@ -100,7 +100,7 @@ def forecasts(saved: SavedSetting, windows: Windows, names: tuple[str, ...] = MO
         made["temporal_fusion_transformer"] = forecast_network(saved.network, windows, models.scales, models.trend)
     if "average" in names:
         made["average"] = np.asarray((made["lightgbm"] + made["temporal_fusion_transformer"]) / 2)
-    return {name: made[name] for name in names}
+    return {name: windows.possible(made[name]) for name in names}
 
 
 def save_trajectories(study: StudySettings, settings: dict[str, SavedSetting], folder: Path) -> str:

@@ -60,6 +60,12 @@ class Windows:
         """Which cells ahead have a value (N, H)."""
         return ~np.isnan(self.future)
 
+    def possible(self, values: Floats) -> Floats:
+        """`values` (N, ...) held inside what is possible for each course's measure: no saturation above 100 %."""
+        bounds = np.array([(one.lowest, one.highest) for one in self.setting.measures])[self.measure]
+        low, high = (bounds[:, end].reshape(-1, *(1,) * (values.ndim - 1)) for end in (0, 1))
+        return np.asarray(values.clip(low, high))
+
     def take(self, rows: NDArray[np.generic]) -> "Windows":
         """Some of the courses, by place or by flag."""
         places = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows

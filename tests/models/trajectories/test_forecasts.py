@@ -97,7 +97,7 @@ def test_a_band_is_widened_until_it_would_have_covered():
     margins = fit_margins(course, band)
     assert margins[0][0] == 7.0
     low, high = conformal_band(margins, course, band)
-    assert (low[0, 0], high[0, 0]) == (-4.0, 11.0)
+    assert (low[0, 0], high[0, 0]) == (3.0, 11.0)  # 3 - 7 is below what an HbA1c can be
 
 
 def test_a_band_that_covers_too_much_is_narrowed_but_keeps_its_median():
@@ -106,6 +106,14 @@ def test_a_band_that_covers_too_much_is_narrowed_but_keeps_its_median():
     band = np.tile([0.0, 4.0, 5.0, 6.0, 9.0], (1, AMBULATORY.ahead, 1))
     low, high = conformal_band(fit_margins(course, band), course, band)  # 4 too wide on the nearer side
     assert (low[0, 0], high[0, 0]) == (4.0, 5.0)
+
+
+def test_nothing_impossible_is_forecast():
+    course = courses(row(HBA1C, ORIGIN, 5.0), row(HBA1C, ORIGIN + DAY, 5.0))
+    band = np.tile([-9.0, 4.0, 5.0, 19.0, 30.0], (1, AMBULATORY.ahead, 1))
+    assert course.possible(band)[0, 0].tolist() == [3, 4, 5, 19, 20]  # HbA1c is read from 3 to 20 %
+    low, high = conformal_band([[5.0] * AMBULATORY.ahead] * MEASURES, course, band)
+    assert (low[0, 0], high[0, 0]) == (3, 20)
 
 
 def test_models_beat_the_last_value_where_there_is_something_to_know(trained):
