@@ -166,7 +166,11 @@ def trajectories(options: argparse.Namespace) -> None:
 
     home = Home(options.home)
     if options.plot is not None:
-        _plot_trajectories(options, home)
+        from orchestration.trajectory_plot import plot_patient
+
+        file = options.out or Path("trajectories.png")
+        plot_patient(home, options.plot, file)
+        print(f"{file}: what was measured, and what is forecast, of {options.plot}")
         return
     _require(home, home.tables / "predictions.parquet")
     with _sole_use(home):
@@ -187,27 +191,6 @@ def trajectories(options: argparse.Namespace) -> None:
     count = pl.read_parquet(home.tables / "trajectories.parquet")["subject_id"].n_unique()
     print(f"Forecasts for {counted(count, 'patient')}. See: {command_name()} sql --home {home.path} ", end="")
     print('"FROM trajectories", or --plot SUBJECT')
-
-
-def _plot_trajectories(options: argparse.Namespace, home: Home) -> None:
-    import polars as pl
-
-    from features.ingest import events_of
-    from orchestration.source_labels import source_label
-    from orchestration.trajectory_plot import plot_trajectories
-
-    if not (home.tables / "trajectories.parquet").exists():
-        raise SequelaError("Nothing has been forecast in this home yet. Run `sequela trajectories` first.")
-    file = options.out or Path("trajectories.png")
-    if file.suffix != ".png" or not file.absolute().parent.is_dir():
-        raise SequelaError(f"{file}: name a file that ends in .png, in a folder that is there: --out")
-    forecasts = pl.read_parquet(home.tables / "trajectories.parquet").filter(pl.col("subject_id") == options.plot)
-    if forecasts.is_empty():
-        raise SequelaError('Nothing is forecast for this subject. Who is: `sequela sql "FROM trajectories"`')
-    kind = pl.read_parquet(home.tables / "dataset.parquet")["source_kind"].item()
-    measures = pl.read_parquet(home.tables / "trajectory_measures.parquet")
-    plot_trajectories(forecasts, measures, events_of(home), source_label(kind), file)
-    print(f"{file}: what was measured, and what is forecast, of {options.plot}")
 
 
 def sql(options: argparse.Namespace) -> None:

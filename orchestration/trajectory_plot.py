@@ -8,6 +8,11 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from features.errors import SequelaError
+from features.home import Home
+from features.ingest import events_of
+from orchestration.source_labels import source_label
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -21,6 +26,21 @@ _BY = {
     "temporal_fusion_transformer": "Temporal Fusion Transformer",
     "average": "LightGBM and Temporal Fusion Transformer",
 }
+
+
+def plot_patient(home: Home, subject: int, file: Path) -> None:
+    """Draw what was forecast for one patient of a home. Raises SequelaError when there is nothing to draw."""
+    made = home.tables / "trajectories.parquet"
+    if not made.exists():
+        raise SequelaError("Nothing has been forecast in this home yet. Run `sequela trajectories` first.")
+    if file.suffix != ".png" or not file.absolute().parent.is_dir():
+        raise SequelaError(f"{file}: name a file that ends in .png, in a folder that is there: --out")
+    forecasts = pl.read_parquet(made).filter(pl.col("subject_id") == subject)
+    if forecasts.is_empty():
+        raise SequelaError('Nothing is forecast for this subject. Who is: `sequela sql "FROM trajectories"`')
+    kind = pl.read_parquet(home.tables / "dataset.parquet")["source_kind"].item()
+    measures = pl.read_parquet(home.tables / "trajectory_measures.parquet")
+    plot_trajectories(forecasts, measures, events_of(home), source_label(kind), file)
 
 
 def plot_trajectories(

@@ -15,7 +15,7 @@ from models.trajectories.evaluation import crps, uncovered
 from models.trajectories.forecasting import forecast_latest
 from models.trajectories.measurements import measurements, people
 from models.trajectories.measures import AMBULATORY, QUANTILES
-from models.trajectories.network import NetworkSettings
+from models.trajectories.network import NetworkSettings, train_network
 from models.trajectories.saved import MODELS, forecasts, load_trajectories
 from models.trajectories.scales import Scales
 from models.trajectories.simple import (
@@ -125,6 +125,17 @@ def test_models_beat_the_last_value_where_there_is_something_to_know(trained):
     released = found.evaluations.filter("is_released")
     assert released["model"].n_unique() == 1
     assert released.filter(pl.col("step") == 0)["coverage"].item() == pytest.approx(0.8, abs=0.12)
+
+
+def test_the_network_is_the_same_again_with_the_same_seed():
+    rows = [row(HBA1C, ORIGIN + 60 * k * DAY, 5 + k % 3) for k in range(30)]
+    course = courses(*rows, at=[ORIGIN + 60 * k * DAY for k in range(5, 20)])
+    trend, small = fit_mixed_trend(course, unscaled()), SMALL.model_copy(update={"epochs": 1, "most_passes": 1})
+    first, second, other = (
+        train_network(course, course, unscaled(), trend, small, seed).state_dict() for seed in (1, 1, 2)
+    )
+    assert all(torch.equal(weights, second[name]) for name, weights in first.items())
+    assert not all(torch.equal(weights, other[name]) for name, weights in first.items())
 
 
 def test_measures_without_patients_enough_are_named(trained):
