@@ -29,8 +29,8 @@ from models.trajectories.simple import fit_last_value, fit_mixed_trend, fit_tree
 from models.trajectories.windows import Windows, build_windows
 
 FEWEST_SUBJECTS = {"train": 40, "tuning": 20, "held_out": 20}  # with a measured value ahead, for a measure to be asked
-_ORIGINS_OF_EACH = 6
-_MOST = {"train": 40_000, "tuning": 20_000, "held_out": 200_000}  # courses of a setting
+_ORIGINS_OF_EACH = {"train": 24, "tuning": 6, "held_out": 6}  # of each patient, in each setting
+_MOST = {"train": 120_000, "tuning": 20_000, "held_out": 200_000}  # courses of a setting
 
 
 @dataclass(frozen=True)
@@ -82,25 +82,30 @@ def _courses(
 ) -> tuple[dict[str, Windows], dict[str, str]]:
     """The courses of each split with a value ahead, of measures with patients enough; of the others the reason."""
     measured = measurements(events, setting)
-    origins = draw_origins(measured, who, periods, setting, _ORIGINS_OF_EACH, seed)
-    windows = build_windows(events, measured, who, origins, setting)
-    of_split = windows.keys.join(splits, on="subject_id", how="left", maintain_order="left")["split"].to_numpy()
-    is_judged = windows.is_measured_ahead.any(axis=1)
-    subjects = windows.keys["subject_id"].to_numpy()
+    random = np.random.default_rng(seed)
+    courses, subjects = {}, {}
+    for split in SPLITS:
+        of_split = measured.join(splits.filter(pl.col("split") == split), on="subject_id", how="semi")
+        origins = draw_origins(of_split, who, periods, setting, _ORIGINS_OF_EACH[split], seed)
+        windows = build_windows(events, of_split, who, origins, setting)
+        courses[split] = windows.take(windows.is_measured_ahead.any(axis=1))
+        keys = courses[split].keys
+        subjects[split] = dict(keys.group_by("measure").agg(pl.col("subject_id").n_unique()).iter_rows())
     reasons = {}
     for place, name in enumerate(setting.names):
-        of_measure = is_judged & (windows.measure == place)
         short = [
             f"fewer than {fewest} {split.replace('_', '-')} patients"
             for split, fewest in FEWEST_SUBJECTS.items()
-            if len(np.unique(subjects[of_measure & (of_split == split)])) < fewest
+            if subjects[split].get(place, 0) < fewest
         ]
         if short:
             reasons[name] = f"{' and '.join(short)} with a value before the forecast and one after it"
     left_out = [setting.names.index(name) for name in reasons]
-    is_asked = is_judged & ~np.isin(windows.measure, left_out)
-    random = np.random.default_rng(seed)
-    return {split: _some(windows, is_asked & (of_split == split), _MOST[split], random) for split in SPLITS}, reasons
+    asked = {
+        split: _some(windows, np.isin(windows.measure, left_out, invert=True), _MOST[split], random)
+        for split, windows in courses.items()
+    }
+    return asked, reasons
 
 
 def _some(windows: Windows, chosen: NDArray[np.bool_], most: int, random: np.random.Generator) -> Windows:
