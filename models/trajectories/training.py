@@ -88,7 +88,7 @@ def _courses(
         of_split = measured.join(splits.filter(pl.col("split") == split), on="subject_id", how="semi")
         origins = draw_origins(of_split, who, periods, setting, _ORIGINS_OF_EACH[split], seed)
         windows = build_windows(events, of_split, who, origins, setting)
-        courses[split] = windows.take(windows.is_measured_ahead.any(axis=1))
+        courses[split] = windows.take(np.flatnonzero(windows.is_measured_ahead.any(axis=1)))
         keys = courses[split].keys
         subjects[split] = dict(keys.group_by("measure").agg(pl.col("subject_id").n_unique()).iter_rows())
     reasons = {}

@@ -31,7 +31,7 @@ from models.trajectories.windows import build_windows
 from tests.models.trajectories.small_courses import DAY, HBA1C, ORIGIN, events, origins, person, population, row
 
 MEASURES = len(AMBULATORY.measures)
-SMALL = NetworkSettings(hidden=8, hidden_continuous=4, heads=1, epochs=3, most_passes=1, batch=64, learning_rate=0.02)
+SMALL = NetworkSettings(hidden=8, hidden_continuous=4, heads=1, epochs=5, most_passes=1, batch=64, learning_rate=0.02)
 
 
 def courses(*rows, at=(ORIGIN,)):
