@@ -39,6 +39,10 @@ CONTRACTS: dict[str, type[dy.Schema]] = {
     "risk_scores": tables.RiskScores,
     "true_risks": tables.TrueRisks,
     "oracle": tables.Oracle,
+    "trajectory_measures": tables.TrajectoryMeasures,
+    "trajectory_evaluations": tables.TrajectoryEvaluations,
+    "trajectory_importance": tables.TrajectoryImportance,
+    "trajectories": tables.Trajectories,
 }
 _FEATURE_TABLES = ("features", "features_as_of")
 

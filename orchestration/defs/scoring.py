@@ -73,6 +73,10 @@ def risk_scores(
         "dataset",
         "true_risks",
         "oracle",
+        "trajectories",
+        "trajectory_measures",
+        "trajectory_evaluations",
+        "trajectory_importance",
         risk_scores,
     ],
     check_specs=[
