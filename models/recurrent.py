@@ -1,0 +1,194 @@
+"""How likely is each outcome, by a recurrent network? GRU-D (Che, Sci Rep 2018;8:6085), on the transformer's batches.
+
+Each row is read for itself: its network starts empty at its oldest visit within the look-back and ends at the
+prediction time, so that nothing older is carried along. Between two visits what the network remembers fades, and the
+last measured values fade towards the train patients' middle (nought on the quantile scale), each at a learned pace.
+
+Otherwise than in the paper, codes come along as the vector of the visit, and a pace has no constant part: no time
+fades nothing, and what fades over two gaps is what fades over their sum.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from pydantic import BaseModel, Field
+from torch import Tensor, nn
+
+from models.batches import SequenceBatch
+from models.sequences import Sequences, Spans
+from models.visit_encoder import EncoderShape, VisitEncoder, partly_hidden
+
+US_PER_DAY = 86_400_000_000
+DAYS_PER_YEAR = 365.25
+
+
+class RecurrentSettings(BaseModel, frozen=True, extra="forbid"):
+    """Size and training of GRU-D or RETAIN; saved beside its weights."""
+
+    width: int = Field(default=64, gt=0, description="Numbers that describe a visit, and that are remembered.")
+    most_measured: int = Field(default=32, gt=0, description="The commonest measured codes, whose values fade.")
+    most_visits: int = Field(default=64, gt=0, description="Newest visits of the look-back that are read.")
+    value_knots: int = Field(default=6, ge=2, description="Soft bins of a code's values, between which is a line.")
+    intervals_per_horizon: int = Field(default=4, gt=0, description="Follow-up intervals up to each horizon.")
+    dropout: float = Field(default=0.2, ge=0, lt=1, description="Share of inner numbers hidden in training.")
+    event_dropout: float = Field(default=0.1, ge=0, lt=1, description="Share of events hidden in training.")
+    epochs: int = Field(default=20, gt=0, description="Passes over the train rows; the best one's weights are kept.")
+    patience: int = Field(default=5, gt=0, description="Training ends after so many passes without a better one.")
+    places_per_batch: int = Field(default=4096, gt=0, description="Visits and prediction times, padding included.")
+    learning_rate: float = Field(default=2e-3, gt=0, description="The highest; it rises first, then falls to nothing.")
+    weight_decay: float = Field(default=0.05, ge=0)
+
+
+@dataclass(frozen=True)
+class RowSteps:
+    """The visits that each of N rows reads, oldest first, and the row itself as the last step; padded to L steps.
+
+    places (N, L): where each step stands among the places of the batch; lengths (N,); gaps_years (N, L): since the step
+    before, 0 for the first, whatever came before the look-back.
+    """
+
+    places: Tensor
+    lengths: Tensor
+    gaps_years: Tensor
+
+
+def row_steps(batch: SequenceBatch, most_visits: int) -> RowSteps:
+    """What each row of the batch reads: the newest `most_visits` of its past, then itself. Padding repeats the row."""
+    places_of_stretch, visits = batch.is_seen.shape[1:]
+    stretch = batch.row_places // places_of_stretch
+    seen = batch.is_seen.flatten(0, 1)[batch.row_places]  # (N, V), one run of trues
+    sizes = seen.sum(dim=1)
+    stop = (
+        torch.where(sizes > 0, (seen * torch.arange(1, visits + 1, device=seen.device)).amax(dim=1), 0)
+        if visits
+        else sizes
+    )
+    lengths = sizes.clamp(max=most_visits) + 1
+    step = torch.arange(int(lengths.max()), device=seen.device)
+    of_visit = (stretch * places_of_stretch + stop - (lengths - 1))[:, None] + step  # (N, L)
+    is_visit = step < (lengths - 1)[:, None]
+    places = torch.where(is_visit, of_visit, batch.row_places[:, None])
+    years = batch.moments_us.flatten()[places].double() / (US_PER_DAY * DAYS_PER_YEAR)
+    gaps = years.diff(dim=1, prepend=years[:, :1]).clamp(min=0)
+    return RowSteps(places, lengths, gaps.float())
+
+
+def faded(values: Tensor, measured: Tensor, gaps_years: Tensor, rates: Tensor) -> Tensor:
+    """The last value of each code at each step, faded towards 0: exp(-rate x years) of it is left.
+
+    Shapes: values, measured (B, T, M), gaps_years (B, T), rates (M,) per year -> (B, T, M). measured is 1 where there
+    is a value and 0 where there is none; a part between mixes the two.
+    """
+    left = torch.exp(-gaps_years[:, :, None] * rates)
+    new, old = values * measured, (1 - measured) * left
+    held, steps = torch.zeros_like(values[:, 0]), []
+    for at_step, kept in zip(new.unbind(dim=1), old.unbind(dim=1), strict=True):
+        held = at_step + kept * held
+        steps.append(held)
+    return torch.stack(steps, dim=1)
+
+
+class GruD(nn.Module):
+    """A gated recurrent unit whose memory and inputs fade with time.
+
+    Shapes: B rows, T steps, D width, M measured codes: visits (B, T, D), values and measured (B, T, M), gaps_years
+    (B, T), lengths (B,) -> (B, D), what is remembered after the last step of each row.
+    """
+
+    def __init__(self, width: int, measured: int) -> None:
+        super().__init__()
+        self.from_input = nn.Linear(width + 2 * measured, 3 * width)
+        self.from_memory = nn.Linear(width, 3 * width)
+        # Softplus of these is the pace per year: 0.7 at first, so half is left after a year.
+        self.value_pace = nn.Parameter(torch.zeros(measured))
+        self.memory_pace = nn.Parameter(torch.zeros(width))
+
+    def forward(self, visits: Tensor, values: Tensor, measured: Tensor, gaps_years: Tensor, lengths: Tensor) -> Tensor:
+        """Read the steps one after the other."""
+        order = lengths.argsort(descending=True, stable=True)
+        held = faded(values, measured, gaps_years, F.softplus(self.value_pace))
+        gates = self.from_input(torch.cat([visits, held, measured], dim=-1))[order]  # (B, T, 3D)
+        left = torch.exp(-gaps_years[:, :, None] * F.softplus(self.memory_pace))[order]  # (B, T, D)
+        memory = visits.new_zeros(len(visits), visits.shape[2])
+        finished = []
+        # The longest rows stand first, so those that are still read are the first ones.
+        still = (lengths[None, :] > torch.arange(visits.shape[1], device=lengths.device)[:, None]).sum(dim=1).tolist()
+        for step, rows in enumerate(still):
+            if rows < len(memory):
+                finished.append(memory[rows:])
+                memory = memory[:rows]
+            memory = memory * left[:rows, step]
+            reset, update, new = gates[:rows, step].chunk(3, dim=-1)
+            old_reset, old_update, old_new = self.from_memory(memory).chunk(3, dim=-1)
+            update = torch.sigmoid(update + old_update)
+            candidate = torch.tanh(new + torch.sigmoid(reset + old_reset) * old_new)
+            memory = candidate + update * (memory - candidate)
+        return torch.cat([memory, *reversed(finished)])[order.argsort()]
+
+
+class RecurrentRisk(nn.Module):
+    """Hazards of every task at every prediction time, by GRU-D. Shapes as in RiskTransformer."""
+
+    columns: Tensor
+
+    def __init__(
+        self, shape: EncoderShape, measured: list[int], tasks: int, intervals: int, settings: RecurrentSettings
+    ):
+        super().__init__()
+        self.tasks, self.most_visits, self.dropout = tasks, settings.most_visits, settings.dropout
+        self.encoder = VisitEncoder(shape, settings.width, settings.value_knots, settings.event_dropout)
+        self.event_dropout = settings.event_dropout
+        self.memory = GruD(settings.width, len(measured))
+        self.norm = nn.LayerNorm(settings.width)
+        self.to_hazards = nn.Linear(settings.width, tasks * intervals * 3)
+        columns = torch.full((shape.tokens,), -1)
+        columns[measured] = torch.arange(len(measured))
+        self.measured = len(measured)
+        self.register_buffer("columns", columns, persistent=False)
+        # Start from the same small answer for everybody; training sets the bias to the train patients' hazards.
+        nn.init.normal_(self.to_hazards.weight, std=0.01)
+
+    def forward(self, batch: SequenceBatch, event_weights: Tensor | None = None) -> Tensor:
+        """Hazard logits of the batch's rows, in their order. event_weights (E,): how much of each event is there."""
+        if event_weights is None:
+            event_weights = partly_hidden(torch.ones_like(batch.values), self.event_dropout, self.training)
+        # No gap of a visit goes into its vector: rows differ in where their look-back begins.
+        places = self.encoder(batch, event_weights, longest_gap_days=0).flatten(0, 1)  # (S * T, D)
+        places = partly_hidden(places, self.dropout, self.training)
+        values, measured = measured_values(batch, self.columns, self.measured, event_weights)
+        steps = row_steps(batch, self.most_visits)
+        summary = self.memory(
+            places[steps.places], values[steps.places], measured[steps.places], steps.gaps_years, steps.lengths
+        )
+        summary = self.norm(summary + places[batch.row_places])  # sex and lasting conditions stand at the row itself
+        summary = partly_hidden(summary, self.dropout, self.training)
+        return self.to_hazards(summary).unflatten(-1, (self.tasks, -1, 3))
+
+
+def measured_values(batch: SequenceBatch, columns: Tensor, width: int, event_weights: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean value of each measured code at each place, 0 where none, and how much of a value there is (0 to 1).
+
+    Shapes: columns (tokens,), the column of each token or -1 -> (S * T, width) twice.
+    """
+    place = torch.arange(len(batch.bag_sizes), device=batch.tokens.device).repeat_interleave(batch.bag_sizes)  # (E,)
+    is_measured = (columns[batch.tokens] >= 0) & ~batch.values.isnan()
+    cell = (place * width + columns[batch.tokens])[is_measured]
+    weight = event_weights[is_measured].clamp(max=1)  # what dropout leaves in place is a whole value
+    zeros = weight.new_zeros(len(batch.bag_sizes) * width)
+    total = zeros.index_add(0, cell, weight * batch.values[is_measured])
+    weights = zeros.index_add(0, cell, weight)
+    return (total / weights.clamp(min=1e-6)).view(-1, width), weights.clamp(max=1).view(-1, width)
+
+
+def commonest_measured(sequences: Sequences, rows: NDArray[np.integer], most: int) -> list[int]:
+    """The tokens with the most values in the past of `rows` (train rows), commonest first; at most `most`."""
+    visits = np.unique(sequences.past[rows].places())
+    sizes = np.diff(sequences.visit_ends)[visits]
+    places = Spans(sequences.visit_ends[visits], sizes).places()
+    tokens, values = (sequences.events[name].to_numpy()[places] for name in ("token", "value"))
+    counts = np.bincount(tokens[~np.isnan(values)])
+    order = np.argsort(-counts, kind="stable")[:most]
+    return order[counts[order] > 0].tolist()

@@ -1,0 +1,136 @@
+"""How likely is each outcome, by a network whose sum can be read? RETAIN (Choi, NeurIPS 2016) on the same batches.
+
+Two recurrent networks read a row's visits from the newest to the oldest. One says how much each visit counts, the other
+how much each of its numbers does; the summary is the sum of the visits so weighted, and a visit is the sum of its
+events. So each event adds a known amount to the logit, and the amounts sum to it: no other explanation is needed.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.batches import SequenceBatch
+from models.hazards import EVENT, NONE
+from models.recurrent import RecurrentSettings, RowSteps, row_steps
+from models.visit_encoder import partly_hidden
+
+
+@dataclass(frozen=True)
+class Contributions:
+    """What each event, and age at each row's visits, adds to its row's logit; of N rows with E events.
+
+    events (E,), in the order of the batch, 0 for what the row does not read; ages (N,); logits (N,) their sum: the
+    log-odds of the event against nothing in an interval, less the bias, in the mean of the intervals asked for.
+    """
+
+    events: Tensor
+    ages: Tensor
+    logits: Tensor
+
+
+class ReverseAttention(nn.Module):
+    """How much each number of each visit counts, judged from the newest visit back.
+
+    Shapes: B rows, T steps, D width: visits (B, T, D), gaps_years (B, T), lengths (B,) -> (B, T, D), 0 for padding.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.visit_memory = nn.GRU(width + 1, width, batch_first=True)
+        self.number_memory = nn.GRU(width + 1, width, batch_first=True)
+        self.to_visit = nn.Linear(width, 1)
+        self.to_number = nn.Linear(width, width)
+
+    def forward(self, visits: Tensor, gaps_years: Tensor, lengths: Tensor) -> Tensor:
+        """Weights that are read beside the visits, not instead of them."""
+        step = torch.arange(visits.shape[1], device=visits.device)
+        is_read = step < lengths[:, None]  # (B, T)
+        # Newest first, padding last; the same places turn the answers back.
+        turned = torch.where(is_read, lengths[:, None] - 1 - step, step)
+        read = torch.cat([visits, (gaps_years * 12).log1p()[:, :, None]], dim=-1)  # years to months, on a log scale
+        read = read.gather(1, turned[:, :, None].expand_as(read))
+        of_visit = self.to_visit(self.visit_memory(read)[0]).squeeze(-1)  # (B, T)
+        share = of_visit.masked_fill(~is_read, -torch.inf).softmax(dim=1)
+        weights = share[:, :, None] * torch.tanh(self.to_number(self.number_memory(read)[0]))  # (B, T, D)
+        return weights.gather(1, turned[:, :, None].expand_as(weights))
+
+
+class Retain(nn.Module):
+    """Hazards of every task at every prediction time, by RETAIN. Shapes as in RiskTransformer.
+
+    An event is its code's vector plus its value, where it has one, times the code's value vector.
+    """
+
+    def __init__(self, tokens: int, tasks: int, intervals: int, settings: RecurrentSettings) -> None:
+        super().__init__()
+        self.tasks, self.most_visits = tasks, settings.most_visits
+        self.dropout, self.event_dropout = settings.dropout, settings.event_dropout
+        self.code = nn.Embedding(tokens, settings.width)
+        self.value = nn.Embedding(tokens, settings.width)
+        self.age = nn.Linear(2, settings.width, bias=False)
+        self.attention = ReverseAttention(settings.width)
+        self.to_hazards = nn.Linear(settings.width, tasks * intervals * 3)
+        for embedding in (self.code, self.value):
+            nn.init.normal_(embedding.weight, std=0.1)
+        nn.init.normal_(self.to_hazards.weight, std=0.01)
+
+    def forward(self, batch: SequenceBatch, event_weights: Tensor | None = None) -> Tensor:
+        """Hazard logits of the batch's rows, in their order. event_weights (E,): how much of each event is there."""
+        if event_weights is None:
+            event_weights = partly_hidden(torch.ones_like(batch.values), self.event_dropout, self.training)
+        _, visits, weights = self._read(batch, event_weights)
+        summary = (visits * weights).sum(dim=1)  # (N, D)
+        return self.to_hazards(partly_hidden(summary, self.dropout, self.training)).unflatten(-1, (self.tasks, -1, 3))
+
+    def _read(self, batch: SequenceBatch, event_weights: Tensor) -> tuple[RowSteps, Tensor, Tensor]:
+        """The steps of each row, their vectors and weights, both (N, L, D)."""
+        sums = F.embedding_bag(
+            batch.tokens, self.code.weight, batch.bag_starts, mode="sum", per_sample_weights=event_weights
+        ) + F.embedding_bag(
+            batch.tokens,
+            self.value.weight,
+            batch.bag_starts,
+            mode="sum",
+            per_sample_weights=event_weights * batch.values.nan_to_num(),
+        )
+        places = sums / _roots(batch)[:, None] + self.age(_ages(batch))  # (S * T, D)
+        steps = row_steps(batch, self.most_visits)
+        visits = partly_hidden(places, self.dropout, self.training)[steps.places]
+        return steps, visits, self.attention(visits, steps.gaps_years, steps.lengths)
+
+    @torch.no_grad()
+    def contributions(self, batch: SequenceBatch, task: int, intervals: int) -> Contributions:
+        """What the network itself says that each event adds. Raises ValueError unless each stretch holds one row.
+
+        `task` and `intervals` (up to the horizon) as for RiskTransformer.
+        """
+        if len(batch.rows) != len(batch.is_seen):
+            raise ValueError(
+                "An event adds something else to each row: give stretches of one row (stretches_of, most=1)."
+            )
+        steps, visits, weights = self._read(batch, torch.ones_like(batch.values))
+        of_hazard = self.to_hazards.weight.unflatten(0, (self.tasks, -1, 3))[task, :intervals]  # (K, 3, D)
+        toward = (of_hazard[:, EVENT] - of_hazard[:, NONE]).mean(dim=0)  # (D,)
+        slopes = weights * toward  # (N, L, D)
+        is_read = torch.arange(visits.shape[1], device=visits.device) < steps.lengths[:, None]
+        of_place = torch.zeros(len(batch.bag_sizes), visits.shape[2], device=visits.device)
+        of_place[steps.places[is_read]] = slopes[is_read]
+        place = torch.arange(len(batch.bag_sizes), device=visits.device).repeat_interleave(batch.bag_sizes)  # (E,)
+        vectors = self.code(batch.tokens) + self.value(batch.tokens) * batch.values.nan_to_num()[:, None]
+        return Contributions(
+            events=(vectors * of_place[place]).sum(dim=1) / _roots(batch)[place],
+            ages=(self.age(_ages(batch))[steps.places] * slopes).sum(dim=(1, 2)),
+            logits=(visits * slopes).sum(dim=(1, 2)),
+        )
+
+
+def _roots(batch: SequenceBatch) -> Tensor:
+    """The square root of each place's events keeps a visit with many of them from drowning the others."""
+    return batch.bag_sizes.clamp(min=1).float().sqrt()
+
+
+def _ages(batch: SequenceBatch) -> Tensor:
+    ages = batch.ages.flatten()
+    return torch.stack([ages, ages**2], dim=-1)  # (S * T, 2)
