@@ -76,57 +76,84 @@ def row_steps(batch: SequenceBatch, most_visits: int) -> RowSteps:
     return RowSteps(places, lengths, gaps.float())
 
 
-def faded(values: Tensor, measured: Tensor, gaps_years: Tensor, rates: Tensor) -> Tensor:
+@dataclass(frozen=True)
+class PackedSteps:
+    """The same steps without padding: first that of every row, then the second of all rows that have one, and so on.
+
+    P steps of N rows, those with the most steps first: order (N,) says which rows these are, sizes how many of them
+    take part in each turn. places (P,), gaps_years (P,).
+    """
+
+    places: Tensor
+    gaps_years: Tensor
+    sizes: list[int]
+    order: Tensor
+
+
+def packed(steps: RowSteps) -> PackedSteps:
+    """Leave out the padding."""
+    order = steps.lengths.argsort(descending=True, stable=True)
+    turn = torch.arange(steps.places.shape[1], device=order.device)[:, None]
+    takes_part = turn < steps.lengths[order]  # (L, N)
+    return PackedSteps(
+        places=steps.places[order].T[takes_part],
+        gaps_years=steps.gaps_years[order].T[takes_part],
+        sizes=takes_part.sum(dim=1).tolist(),
+        order=order,
+    )
+
+
+def faded(values: Tensor, measured: Tensor, rates: Tensor, steps: PackedSteps) -> Tensor:
     """The last value of each code at each step, faded towards 0: exp(-rate x years) of it is left.
 
-    Shapes: values, measured (B, T, M), gaps_years (B, T), rates (M,) per year -> (B, T, M). measured is 1 where there
-    is a value and 0 where there is none; a part between mixes the two.
+    Shapes: X places, M codes: values, measured (X, M), rates (M,) per year -> (P, M). measured is 1 where there is a
+    value and 0 where there is none; a part between mixes the two.
     """
-    left = torch.exp(-gaps_years[:, :, None] * rates)
-    new, old = values * measured, (1 - measured) * left
-    held, steps = torch.zeros_like(values[:, 0]), []
-    for at_step, kept in zip(new.unbind(dim=1), old.unbind(dim=1), strict=True):
-        held = at_step + kept * held
-        steps.append(held)
-    return torch.stack(steps, dim=1)
+    left = torch.exp(-steps.gaps_years[:, None] * rates)
+    new = (values * measured).index_select(0, steps.places)
+    kept = (1 - measured).index_select(0, steps.places) * left
+    held = values.new_zeros(len(steps.order), values.shape[1])
+    turns = []
+    for at_step, share in zip(new.split(steps.sizes), kept.split(steps.sizes), strict=True):
+        held = at_step + share * held[: len(at_step)]
+        turns.append(held)
+    return torch.cat(turns)
 
 
 class GruD(nn.Module):
     """A gated recurrent unit whose memory and inputs fade with time.
 
-    Shapes: B rows, T steps, D width, M measured codes: visits (B, T, D), values and measured (B, T, M), gaps_years
-    (B, T), lengths (B,) -> (B, D), what is remembered after the last step of each row.
+    Shapes: X places, N rows, D width, M measured codes: visits (X, D), values and measured (X, M) -> (N, D), what is
+    remembered after the last step of each row.
     """
 
     def __init__(self, width: int, measured: int) -> None:
         super().__init__()
-        self.from_input = nn.Linear(width + 2 * measured, 3 * width)
+        self.from_visit = nn.Linear(width + measured, 3 * width)
+        self.from_held = nn.Linear(measured, 3 * width, bias=False)
         self.from_memory = nn.Linear(width, 3 * width)
         # Softplus of these is the pace per year: 0.7 at first, so half is left after a year.
         self.value_pace = nn.Parameter(torch.zeros(measured))
         self.memory_pace = nn.Parameter(torch.zeros(width))
 
-    def forward(self, visits: Tensor, values: Tensor, measured: Tensor, gaps_years: Tensor, lengths: Tensor) -> Tensor:
+    def forward(self, visits: Tensor, values: Tensor, measured: Tensor, steps: PackedSteps) -> Tensor:
         """Read the steps one after the other."""
-        order = lengths.argsort(descending=True, stable=True)
-        held = faded(values, measured, gaps_years, F.softplus(self.value_pace))
-        gates = self.from_input(torch.cat([visits, held, measured], dim=-1))[order]  # (B, T, 3D)
-        left = torch.exp(-gaps_years[:, :, None] * F.softplus(self.memory_pace))[order]  # (B, T, D)
-        memory = visits.new_zeros(len(visits), visits.shape[2])
+        held = faded(values, measured, F.softplus(self.value_pace), steps)  # (P, M)
+        # A visit is worked out once for all rows that read it.
+        of_visit = self.from_visit(torch.cat([visits, measured], dim=-1)).index_select(0, steps.places)  # (P, 3D)
+        gates = (of_visit + self.from_held(held)).split(steps.sizes)
+        left = torch.exp(-steps.gaps_years[:, None] * F.softplus(self.memory_pace)).split(steps.sizes)
+        memory = visits.new_zeros(len(steps.order), visits.shape[1])
         finished = []
-        # The longest rows stand first, so those that are still read are the first ones.
-        still = (lengths[None, :] > torch.arange(visits.shape[1], device=lengths.device)[:, None]).sum(dim=1).tolist()
-        for step, rows in enumerate(still):
-            if rows < len(memory):
-                finished.append(memory[rows:])
-                memory = memory[:rows]
-            memory = memory * left[:rows, step]
-            reset, update, new = gates[:rows, step].chunk(3, dim=-1)
+        for at_step, share in zip(gates, left, strict=True):
+            finished.append(memory[len(share) :])
+            memory = memory[: len(share)] * share
+            reset, update, new = at_step.chunk(3, dim=-1)
             old_reset, old_update, old_new = self.from_memory(memory).chunk(3, dim=-1)
             update = torch.sigmoid(update + old_update)
             candidate = torch.tanh(new + torch.sigmoid(reset + old_reset) * old_new)
             memory = candidate + update * (memory - candidate)
-        return torch.cat([memory, *reversed(finished)])[order.argsort()]
+        return torch.cat([memory, *reversed(finished)])[steps.order.argsort()]
 
 
 class RecurrentRisk(nn.Module):
@@ -159,10 +186,7 @@ class RecurrentRisk(nn.Module):
         places = self.encoder(batch, event_weights, longest_gap_days=0).flatten(0, 1)  # (S * T, D)
         places = partly_hidden(places, self.dropout, self.training)
         values, measured = measured_values(batch, self.columns, self.measured, event_weights)
-        steps = row_steps(batch, self.most_visits)
-        summary = self.memory(
-            places[steps.places], values[steps.places], measured[steps.places], steps.gaps_years, steps.lengths
-        )
+        summary = self.memory(places, values, measured, packed(row_steps(batch, self.most_visits)))
         summary = self.norm(summary + places[batch.row_places])  # sex and lasting conditions stand at the row itself
         summary = partly_hidden(summary, self.dropout, self.training)
         return self.to_hazards(summary).unflatten(-1, (self.tasks, -1, 3))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from models.batches import SequenceBatch
 from models.hazards import EVENT, NONE
@@ -51,9 +52,10 @@ class ReverseAttention(nn.Module):
         turned = torch.where(is_read, lengths[:, None] - 1 - step, step)
         read = torch.cat([visits, (gaps_years * 12).log1p()[:, :, None]], dim=-1)  # years to months, on a log scale
         read = read.gather(1, turned[:, :, None].expand_as(read))
-        of_visit = self.to_visit(self.visit_memory(read)[0]).squeeze(-1)  # (B, T)
+        packed = pack_padded_sequence(read, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        of_visit = self.to_visit(_padded(self.visit_memory(packed)[0])).squeeze(-1)  # (B, T)
         share = of_visit.masked_fill(~is_read, -torch.inf).softmax(dim=1)
-        weights = share[:, :, None] * torch.tanh(self.to_number(self.number_memory(read)[0]))  # (B, T, D)
+        weights = share[:, :, None] * torch.tanh(self.to_number(_padded(self.number_memory(packed)[0])))  # (B, T, D)
         return weights.gather(1, turned[:, :, None].expand_as(weights))
 
 
@@ -97,7 +99,8 @@ class Retain(nn.Module):
         )
         places = sums / _roots(batch)[:, None] + self.age(_ages(batch))  # (S * T, D)
         steps = row_steps(batch, self.most_visits)
-        visits = partly_hidden(places, self.dropout, self.training)[steps.places]
+        places = partly_hidden(places, self.dropout, self.training)
+        visits = places.index_select(0, steps.places.flatten()).view(*steps.places.shape, -1)  # (N, L, D)
         return steps, visits, self.attention(visits, steps.gaps_years, steps.lengths)
 
     @torch.no_grad()
@@ -124,6 +127,10 @@ class Retain(nn.Module):
             ages=(self.age(_ages(batch))[steps.places] * slopes).sum(dim=(1, 2)),
             logits=(visits * slopes).sum(dim=(1, 2)),
         )
+
+
+def _padded(packed: PackedSequence) -> Tensor:
+    return pad_packed_sequence(packed, batch_first=True)[0]
 
 
 def _roots(batch: SequenceBatch) -> Tensor:

@@ -11,11 +11,14 @@ from models.batches import SequenceBatch, batch_of, stretches_of
 from models.hazards import EVENT, NONE
 from models.recurrent import (
     GruD,
+    PackedSteps,
     RecurrentRisk,
     RecurrentSettings,
+    RowSteps,
     commonest_measured,
     faded,
     measured_values,
+    packed,
     row_steps,
 )
 from models.retain import Retain, ReverseAttention
@@ -83,13 +86,19 @@ def test_a_row_without_any_past_reads_itself_alone():
     assert steps.gaps_years.tolist() == [[0.0], [0.0]]
 
 
+def rows_of(gaps_years: list[list[float]], *lengths: int) -> PackedSteps:
+    """Rows that read places of their own, one after the other."""
+    gaps = torch.tensor(gaps_years)
+    return packed(RowSteps(torch.arange(gaps.numel()).view_as(gaps), torch.tensor(lengths), gaps))
+
+
 def test_values_fade_by_hand():
     # Half of a value is left after a year at the pace ln 2. 0.8, a year later 0.4, then measured: -0.6, two years
     # later -0.15.
-    values = torch.tensor([[[0.8], [0.0], [-0.6], [0.0]]])
-    measured = torch.tensor([[[1.0], [0.0], [1.0], [0.0]]])
-    found = faded(values, measured, torch.tensor([[0.0, 1.0, 1.0, 2.0]]), torch.tensor([2.0]).log())
-    assert_close(found, torch.tensor([[[0.8], [0.4], [-0.6], [-0.15]]]))
+    values = torch.tensor([[0.8], [0.0], [-0.6], [0.0]])
+    measured = torch.tensor([[1.0], [0.0], [1.0], [0.0]])
+    found = faded(values, measured, torch.tensor([2.0]).log(), rows_of([[0.0, 1.0, 1.0, 2.0]], 4))
+    assert_close(found, torch.tensor([[0.8], [0.4], [-0.6], [-0.15]]))
 
 
 def test_memory_fades_by_hand():
@@ -97,9 +106,9 @@ def test_memory_fades_by_hand():
     with torch.no_grad():
         for weights in core.parameters():
             weights.zero_()  # softplus(0) = ln 2, so half of the memory is left after a year
-        core.from_input.weight[2, 0] = 1.0  # the candidate is tanh(visit), and half of it counts
-    visits = torch.tensor([[[1.0], [0.0]]])
-    found = core(visits, torch.zeros(1, 2, 1), torch.zeros(1, 2, 1), torch.tensor([[0.0, 1.0]]), torch.tensor([2]))
+        core.from_visit.weight[2, 0] = 1.0  # the candidate is tanh(visit), and half of it counts
+    visits, nothing = torch.tensor([[1.0], [0.0]]), torch.zeros(2, 1)
+    found = core(visits, nothing, nothing, rows_of([[0.0, 1.0]], 2))
     # After the first visit tanh(1) / 2; of that a half is left, and half of that again beside a candidate of nought.
     assert found.item() == pytest.approx(np.tanh(1) / 8, rel=1e-6)
 
@@ -107,12 +116,12 @@ def test_memory_fades_by_hand():
 def test_rows_of_different_lengths_answer_in_their_order():
     torch.manual_seed(0)
     core = GruD(width=4, measured=2)
-    visits, values, gaps = torch.randn(3, 5, 4), torch.randn(3, 5, 2), torch.rand(3, 5)
-    measured, lengths = torch.ones(3, 5, 2), torch.tensor([2, 5, 3])
-    together = core(visits, values, measured, gaps, lengths)
-    for row, length in enumerate(lengths.tolist()):
-        part = (slice(row, row + 1), slice(0, length))
-        alone = core(visits[part], values[part], measured[part], gaps[part], lengths[row : row + 1])
+    visits, values, gaps = torch.randn(15, 4), torch.randn(15, 2), torch.rand(3, 5)
+    measured, lengths = torch.ones(15, 2), [2, 5, 3]
+    together = core(visits, values, measured, rows_of(gaps.tolist(), *lengths))
+    for row, length in enumerate(lengths):
+        own = slice(row * 5, row * 5 + length)
+        alone = core(visits[own], values[own], measured[own], rows_of(gaps[row : row + 1, :length].tolist(), length))
         assert_close(together[row : row + 1], alone)
 
 
@@ -148,15 +157,15 @@ def test_what_lies_outside_the_look_back_or_comes_later_changes_nothing(place: i
     assert not torch.allclose(seen, plain)
 
 
-def test_the_attention_of_one_visit_by_hand():
+def test_the_attention_by_hand():
     attention = ReverseAttention(width=1)
     with torch.no_grad():
         for weights in attention.parameters():
             weights.zero_()
         attention.to_number.bias.fill_(1.0)
-    found = attention(torch.ones(1, 4, 1), torch.zeros(1, 4), torch.tensor([3]))
-    # Three visits count alike, a third each, times tanh(1); padding counts nothing.
-    assert_close(found.flatten(), torch.tensor([1.0, 1, 1, 0]) * np.tanh(1) / 3)
+    found = attention(torch.ones(2, 3, 1), torch.zeros(2, 3), torch.tensor([3, 1]))
+    # Three visits count alike, a third each, times tanh(1); one alone counts whole, and its padding nothing.
+    assert_close(found[:, :, 0], torch.tensor([[1 / 3, 1 / 3, 1 / 3], [1, 0, 0]]) * np.tanh(1))
 
 
 def test_contributions_sum_to_the_logit_less_the_bias():
