@@ -8,6 +8,7 @@ Otherwise than in the paper, codes come along as the vector of the visit, and a 
 fades nothing, and what fades over two gaps is what fades over their sum.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,10 +82,11 @@ class PackedSteps:
     """The same steps without padding: first that of every row, then the second of all rows that have one, and so on.
 
     P steps of N rows, those with the most steps first: order (N,) says which rows these are, sizes how many of them
-    take part in each turn. places (P,), gaps_years (P,).
+    take part in each turn. places, rows, gaps_years (P,).
     """
 
     places: Tensor
+    rows: Tensor
     gaps_years: Tensor
     sizes: list[int]
     order: Tensor
@@ -97,6 +99,7 @@ def packed(steps: RowSteps) -> PackedSteps:
     takes_part = turn < steps.lengths[order]  # (L, N)
     return PackedSteps(
         places=steps.places[order].T[takes_part],
+        rows=order.expand_as(takes_part)[takes_part],
         gaps_years=steps.gaps_years[order].T[takes_part],
         sizes=takes_part.sum(dim=1).tolist(),
         order=order,
@@ -143,17 +146,29 @@ class GruD(nn.Module):
         of_visit = self.from_visit(torch.cat([visits, measured], dim=-1)).index_select(0, steps.places)  # (P, 3D)
         gates = (of_visit + self.from_held(held)).split(steps.sizes)
         left = torch.exp(-steps.gaps_years[:, None] * F.softplus(self.memory_pace)).split(steps.sizes)
-        memory = visits.new_zeros(len(steps.order), visits.shape[1])
-        finished = []
-        for at_step, share in zip(gates, left, strict=True):
-            finished.append(memory[len(share) :])
-            memory = memory[: len(share)] * share
-            reset, update, new = at_step.chunk(3, dim=-1)
-            old_reset, old_update, old_new = self.from_memory(memory).chunk(3, dim=-1)
-            update = torch.sigmoid(update + old_update)
-            candidate = torch.tanh(new + torch.sigmoid(reset + old_reset) * old_new)
-            memory = candidate + update * (memory - candidate)
-        return torch.cat([memory, *reversed(finished)])[steps.order.argsort()]
+        memories = remembered(gates, left, self.from_memory)
+        finished = [
+            memory[len(after) :] for memory, after in zip(memories, [*memories[1:], memories[0][:0]], strict=True)
+        ]
+        return torch.cat(finished[::-1])[steps.order.argsort()]
+
+
+def remembered(gates: Sequence[Tensor], left: Sequence[Tensor] | None, from_memory: nn.Linear) -> list[Tensor]:
+    """What a gated recurrent unit remembers after each turn; `left` is how much is left of what was before it.
+
+    Shapes: n rows in a turn, never more than before: gates (n, 3D), left (n, D) -> (n, D), one for each turn.
+    """
+    memory = gates[0].new_zeros(len(gates[0]), gates[0].shape[1] // 3)
+    memories = []
+    for turn, at_step in enumerate(gates):
+        memory = memory[: len(at_step)] if left is None else memory[: len(at_step)] * left[turn]
+        reset, update, new = at_step.chunk(3, dim=-1)
+        old_reset, old_update, old_new = from_memory(memory).chunk(3, dim=-1)
+        update = torch.sigmoid(update + old_update)
+        candidate = torch.tanh(new + torch.sigmoid(reset + old_reset) * old_new)
+        memory = candidate + update * (memory - candidate)
+        memories.append(memory)
+    return memories
 
 
 class RecurrentRisk(nn.Module):

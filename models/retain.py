@@ -10,11 +10,10 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from models.batches import SequenceBatch
 from models.hazards import EVENT, NONE
-from models.recurrent import RecurrentSettings, RowSteps, row_steps
+from models.recurrent import PackedSteps, RecurrentSettings, RowSteps, packed, remembered, row_steps
 from models.visit_encoder import partly_hidden
 
 
@@ -34,29 +33,30 @@ class Contributions:
 class ReverseAttention(nn.Module):
     """How much each number of each visit counts, judged from the newest visit back.
 
-    Shapes: B rows, T steps, D width: visits (B, T, D), gaps_years (B, T), lengths (B,) -> (B, T, D), 0 for padding.
+    Shapes: X places, P steps, D width: visits (X, D) -> (P, D), of each row's steps, newest first.
     """
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.visit_memory = nn.GRU(width + 1, width, batch_first=True)
-        self.number_memory = nn.GRU(width + 1, width, batch_first=True)
+        self.from_visit = nn.Linear(width, 6 * width)  # for two recurrent networks
+        self.from_gap = nn.Linear(1, 6 * width, bias=False)
+        self.visit_memory = nn.Linear(width, 3 * width)
+        self.number_memory = nn.Linear(width, 3 * width)
         self.to_visit = nn.Linear(width, 1)
         self.to_number = nn.Linear(width, width)
 
-    def forward(self, visits: Tensor, gaps_years: Tensor, lengths: Tensor) -> Tensor:
+    def forward(self, visits: Tensor, steps: PackedSteps) -> Tensor:
         """Weights that are read beside the visits, not instead of them."""
-        step = torch.arange(visits.shape[1], device=visits.device)
-        is_read = step < lengths[:, None]  # (B, T)
-        # Newest first, padding last; the same places turn the answers back.
-        turned = torch.where(is_read, lengths[:, None] - 1 - step, step)
-        read = torch.cat([visits, (gaps_years * 12).log1p()[:, :, None]], dim=-1)  # years to months, on a log scale
-        read = read.gather(1, turned[:, :, None].expand_as(read))
-        packed = pack_padded_sequence(read, lengths.cpu(), batch_first=True, enforce_sorted=False)
-        of_visit = self.to_visit(_padded(self.visit_memory(packed)[0])).squeeze(-1)  # (B, T)
-        share = of_visit.masked_fill(~is_read, -torch.inf).softmax(dim=1)
-        weights = share[:, :, None] * torch.tanh(self.to_number(_padded(self.number_memory(packed)[0])))  # (B, T, D)
-        return weights.gather(1, turned[:, :, None].expand_as(weights))
+        gaps = (steps.gaps_years * 12).log1p()[:, None]  # months, on a log scale
+        gates = self.from_visit(visits).index_select(0, steps.places) + self.from_gap(gaps)  # (P, 6D)
+        of_visit, of_number = (
+            torch.cat(remembered(half.split(steps.sizes), None, memory))
+            for half, memory in zip(gates.chunk(2, dim=1), (self.visit_memory, self.number_memory), strict=True)
+        )
+        scores = self.to_visit(of_visit)  # (P, 1)
+        strength = (scores - scores.detach().max()).exp()
+        together = strength.new_zeros(len(steps.order), 1).index_add(0, steps.rows, strength)
+        return strength / together.index_select(0, steps.rows) * torch.tanh(self.to_number(of_number))
 
 
 class Retain(nn.Module):
@@ -82,12 +82,12 @@ class Retain(nn.Module):
         """Hazard logits of the batch's rows, in their order. event_weights (E,): how much of each event is there."""
         if event_weights is None:
             event_weights = partly_hidden(torch.ones_like(batch.values), self.event_dropout, self.training)
-        _, visits, weights = self._read(batch, event_weights)
-        summary = (visits * weights).sum(dim=1)  # (N, D)
+        steps, visits, weights = self._read(batch, event_weights)
+        summary = visits.new_zeros(len(batch.rows), visits.shape[1]).index_add(0, steps.rows, visits * weights)
         return self.to_hazards(partly_hidden(summary, self.dropout, self.training)).unflatten(-1, (self.tasks, -1, 3))
 
-    def _read(self, batch: SequenceBatch, event_weights: Tensor) -> tuple[RowSteps, Tensor, Tensor]:
-        """The steps of each row, their vectors and weights, both (N, L, D)."""
+    def _read(self, batch: SequenceBatch, event_weights: Tensor) -> tuple[PackedSteps, Tensor, Tensor]:
+        """The steps of each row, newest first, their vectors and their weights, both (P, D)."""
         sums = F.embedding_bag(
             batch.tokens, self.code.weight, batch.bag_starts, mode="sum", per_sample_weights=event_weights
         ) + F.embedding_bag(
@@ -98,10 +98,9 @@ class Retain(nn.Module):
             per_sample_weights=event_weights * batch.values.nan_to_num(),
         )
         places = sums / _roots(batch)[:, None] + self.age(_ages(batch))  # (S * T, D)
-        steps = row_steps(batch, self.most_visits)
         places = partly_hidden(places, self.dropout, self.training)
-        visits = places.index_select(0, steps.places.flatten()).view(*steps.places.shape, -1)  # (N, L, D)
-        return steps, visits, self.attention(visits, steps.gaps_years, steps.lengths)
+        steps = newest_first(row_steps(batch, self.most_visits))
+        return steps, places.index_select(0, steps.places), self.attention(places, steps)
 
     @torch.no_grad()
     def contributions(self, batch: SequenceBatch, task: int, intervals: int) -> Contributions:
@@ -116,21 +115,24 @@ class Retain(nn.Module):
         steps, visits, weights = self._read(batch, torch.ones_like(batch.values))
         of_hazard = self.to_hazards.weight.unflatten(0, (self.tasks, -1, 3))[task, :intervals]  # (K, 3, D)
         toward = (of_hazard[:, EVENT] - of_hazard[:, NONE]).mean(dim=0)  # (D,)
-        slopes = weights * toward  # (N, L, D)
-        is_read = torch.arange(visits.shape[1], device=visits.device) < steps.lengths[:, None]
-        of_place = torch.zeros(len(batch.bag_sizes), visits.shape[2], device=visits.device)
-        of_place[steps.places[is_read]] = slopes[is_read]
+        slopes = weights * toward  # (P, D)
+        of_place = torch.zeros(len(batch.bag_sizes), visits.shape[1], device=visits.device)
+        of_place[steps.places] = slopes
         place = torch.arange(len(batch.bag_sizes), device=visits.device).repeat_interleave(batch.bag_sizes)  # (E,)
         vectors = self.code(batch.tokens) + self.value(batch.tokens) * batch.values.nan_to_num()[:, None]
+        zeros = vectors.new_zeros(len(batch.rows))
         return Contributions(
             events=(vectors * of_place[place]).sum(dim=1) / _roots(batch)[place],
-            ages=(self.age(_ages(batch))[steps.places] * slopes).sum(dim=(1, 2)),
-            logits=(visits * slopes).sum(dim=(1, 2)),
+            ages=zeros.index_add(0, steps.rows, (self.age(_ages(batch))[steps.places] * slopes).sum(dim=1)),
+            logits=zeros.index_add(0, steps.rows, (visits * slopes).sum(dim=1)),
         )
 
 
-def _padded(packed: PackedSequence) -> Tensor:
-    return pad_packed_sequence(packed, batch_first=True)[0]
+def newest_first(steps: RowSteps) -> PackedSteps:
+    """The steps of each row from itself back; a gap is still that to the visit before."""
+    step = torch.arange(steps.places.shape[1], device=steps.places.device)
+    turned = (steps.lengths[:, None] - 1 - step).clamp(min=0)
+    return packed(RowSteps(steps.places.gather(1, turned), steps.lengths, steps.gaps_years.gather(1, turned)))
 
 
 def _roots(batch: SequenceBatch) -> Tensor:

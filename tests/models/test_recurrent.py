@@ -21,7 +21,7 @@ from models.recurrent import (
     packed,
     row_steps,
 )
-from models.retain import Retain, ReverseAttention
+from models.retain import Retain, ReverseAttention, newest_first
 from models.sequences import Sequences, build_sequences
 from models.visit_encoder import EncoderShape
 from models.vocabulary import NumberScale, SequenceVocabulary
@@ -163,9 +163,15 @@ def test_the_attention_by_hand():
         for weights in attention.parameters():
             weights.zero_()
         attention.to_number.bias.fill_(1.0)
-    found = attention(torch.ones(2, 3, 1), torch.zeros(2, 3), torch.tensor([3, 1]))
-    # Three visits count alike, a third each, times tanh(1); one alone counts whole, and its padding nothing.
-    assert_close(found[:, :, 0], torch.tensor([[1 / 3, 1 / 3, 1 / 3], [1, 0, 0]]) * np.tanh(1))
+    found = attention(torch.ones(6, 1), rows_of([[0.0] * 3] * 2, 3, 1))
+    # Three visits count alike, a third each, times tanh(1); one alone counts whole. First both rows, then the longer one.
+    assert_close(found[:, 0], torch.tensor([1 / 3, 1, 1 / 3, 1 / 3]) * np.tanh(1))
+
+
+def test_retain_reads_backwards():
+    steps = newest_first(RowSteps(torch.tensor([[4, 5, 6]]), torch.tensor([3]), torch.tensor([[0.0, 1.0, 2.0]])))
+    assert steps.places.tolist() == [6, 5, 4]
+    assert steps.gaps_years.tolist() == [2.0, 1.0, 0.0]
 
 
 def test_contributions_sum_to_the_logit_less_the_bias():
@@ -195,7 +201,8 @@ def test_a_single_event_contributes_what_the_formula_says():
         vector = network.code.weight[2]  # code A, without a value, is one of two events of its visit
         _, _, weights = network._read(batch, torch.ones_like(batch.values))
         head = network.to_hazards.weight.view(2, 3, 3, 8)[0, 0]
-        expected = (vector / sqrt(2) * weights[0, 0] * (head[EVENT] - head[NONE])).sum()
+        # The row itself is the newest step, the visit the one after.
+        expected = (vector / sqrt(2) * weights[1] * (head[EVENT] - head[NONE])).sum()
         found = network.contributions(batch, task=0, intervals=1).events[(batch.tokens == 2).nonzero().item()]
     assert steps.gaps_years[0, 1].item() == pytest.approx(30 / 365.25)
     assert_close(found, expected)
