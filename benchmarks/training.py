@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -31,7 +32,6 @@ from benchmarks.training_ours import (
     Pace,
     Prepared,
     closest_width,
-    last_places,
     network,
     paced,
     prepare,
@@ -42,7 +42,7 @@ from benchmarks.training_ours import (
 
 PEERS = {"timeline_transformer": "Transformer", "gru_d": "RNN", "retain": "RETAIN"}
 PEER_PROGRAM = Path(__file__).with_name("pyhealth_peer.py")
-PEER_BATCH = 128  # of 32, 64, 128 and 256 the fastest for its Transformer
+PEER_BATCHES = (32, 128)  # the better one counts, figure by figure
 EXTENTS = ("whole", "truncated")
 PROCESSES = 2
 
@@ -54,7 +54,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--patients", type=int, default=800, help="train patients that both learn from (default: 800)")
-    parser.add_argument("--tools", type=Path, help="the peer's environment (make pyhealth-tools); without it, ours alone")
+    parser.add_argument(
+        "--tools", type=Path, help="the peer's environment (make pyhealth-tools); without it, ours alone"
+    )
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="threads of torch (default: 1 2)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
@@ -68,7 +70,9 @@ def main() -> None:
     found: dict[str, object] = {"patients": prepared.patients, "events": prepared.events, "visits": prepared.visits}
     found |= {"labels": prepared.labelled, "prediction_times": len(prepared.stretches.rows), "device": options.device}
     if options.device != "cpu":
-        found["timeline_transformer"] = on_device(prepared, options.device, options.width, options.layers, options.peak_tflops)
+        found["timeline_transformer"] = on_device(
+            prepared, options.device, options.width, options.layers, options.peak_tflops
+        )
     else:
         found["models"] = beside_peers(prepared, options.tools, options.threads, options.rounds)
     if options.million:
@@ -88,9 +92,12 @@ def beside_peers(prepared: Prepared, tools: Path | None, threads: list[int], rou
         for cores in [cores for _ in range(rounds) for cores in threads]:
             for ours, theirs in PEERS.items():
                 parameters = None
-                for extent in EXTENTS if tools else ():
-                    figures = peer(tools, samples, theirs, cores, extent)
+                for extent, batch in product(EXTENTS, PEER_BATCHES) if tools else ():
+                    figures = peer(tools, samples, theirs, cores, extent, batch)
                     parameters = int(figures["parameters"])
+                    # What it was given and threw away counts here, and here alone.
+                    passed = figures["patients_trained_per_s"] * prepared.events / prepared.patients
+                    figures["given_events_per_s"] = round(passed)
                     _keep(best, f"pyhealth_{theirs.lower()}/{extent}/{cores}", figures)
                 width = closest_width(prepared, ours, parameters) if parameters else 64
                 _keep(best, f"{ours}/{cores}", measured(prepared, ours, width, cores))
@@ -112,10 +119,10 @@ def measured(prepared: Prepared, name: str, width: int, threads: int) -> Figures
     )
 
 
-def peer(tools: Path, samples: Path, model: str, threads: int, extent: str) -> Figures:
+def peer(tools: Path, samples: Path, model: str, threads: int, extent: str, batch: int) -> Figures:
     """The peer's figures for one model, from a process of its own environment."""
     told = subprocess.run(
-        [tools / "bin" / "python", PEER_PROGRAM, samples, model, str(threads), str(PEER_BATCH), "1", extent, "cpu"],
+        [tools / "bin" / "python", PEER_PROGRAM, samples, model, str(threads), str(batch), "1", extent, "cpu"],
         check=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -147,7 +154,9 @@ def million(home: Path) -> Figures:
     groups = shard_groups(home)
     model = whole_network(home)
     with ProcessPoolExecutor(PROCESSES) as workers:
-        list(workers.map(score_files, [home] * PROCESSES, [model] * PROCESSES, [[]] * PROCESSES))  # imports, first calls
+        list(
+            workers.map(score_files, [home] * PROCESSES, [model] * PROCESSES, [[]] * PROCESSES)
+        )  # imports, first calls
         began = time.perf_counter()
         done = workers.map(score_files, [home] * len(groups), [model] * len(groups), groups)
         patients = sum(done)
@@ -164,6 +173,7 @@ def _rates(events: int, labels: int, patients: int, learning: Pace, predicting: 
     return {
         "events_per_s": round(events / learning.seconds),
         "labels_per_s": round(labels / learning.seconds),
+        "patients_trained_per_s": round(patients / learning.seconds, 1),
         "patients_per_s": round(patients / predicting.seconds),
         "cpu_events_per_s": round(events / learning.cpu_seconds),
         "cpu_patients_per_s": round(patients / predicting.cpu_seconds),
@@ -171,7 +181,8 @@ def _rates(events: int, labels: int, patients: int, learning: Pace, predicting: 
 
 
 def _keep(best: dict[str, Figures], name: str, figures: Figures) -> None:
-    """Keep the better of each figure."""
+    """Keep the better of each figure, and tell how it goes."""
+    print(name, figures, file=sys.stderr, flush=True)
     before = best.get(name, figures)
     best[name] = {key: max(value, before[key]) for key, value in figures.items()}
 

@@ -1,4 +1,4 @@
-"""This project's side of benchmarks.training: the sequences, the networks, their pace, and scoring everybody in a home."""
+"""This project's side of benchmarks.training: the sequences, the networks, their pace, scoring everybody in a home."""
 
 import time
 from dataclasses import dataclass
@@ -48,6 +48,7 @@ class Prepared:
     labels: HazardLabels
     stretches: Stretches
     intervals: int
+    measured: list[int]
     samples: list[dict[str, object]]
 
     @property
@@ -93,7 +94,9 @@ def prepare(home: Path, patients: int) -> Prepared:
         {"visits": _words(sequences, vocabulary, stretches.visits[place]), "label": str(had_event[row])}
         for place, row in zip(np.arange(len(stretches))[:, None], last_places(stretches), strict=True)
     ]
-    return Prepared(vocabulary, sequences, answers, stretches, max(len(t.edges_days) for t in tasks) - 1, samples)
+    intervals = max(len(task.edges_days) for task in tasks) - 1
+    measured = commonest_measured(sequences, stretches.rows, RecurrentSettings().most_measured)
+    return Prepared(vocabulary, sequences, answers, stretches, intervals, measured, samples)
 
 
 def vocabulary_of(events: pl.LazyFrame, keys: pl.DataFrame) -> SequenceVocabulary:
@@ -126,8 +129,7 @@ def network(prepared: Prepared, name: str, width: int, layers: int = 2) -> nn.Mo
     settings = RecurrentSettings(width=width)
     if name == "retain":
         return Retain(shape.tokens, tasks, prepared.intervals, settings)
-    measured = commonest_measured(prepared.sequences, prepared.stretches.rows, settings.most_measured)
-    return RecurrentRisk(shape, measured, tasks, prepared.intervals, settings)
+    return RecurrentRisk(shape, prepared.measured, tasks, prepared.intervals, settings)
 
 
 def closest_width(prepared: Prepared, name: str, parameters: int) -> int:
