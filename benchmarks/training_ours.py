@@ -204,18 +204,21 @@ def whole_network(home: Path) -> tuple[SequenceVocabulary, nn.Module]:
     return prepared.vocabulary, network(prepared, "timeline_transformer", TransformerSettings().width)
 
 
-def score_files(home: Path, model: tuple[SequenceVocabulary, nn.Module], files: list[Path]) -> int:
-    """Score each patient in some files at the last prediction time: read, build, forecast. Returns the patients."""
+def score_files(home: Path, model: tuple[SequenceVocabulary, nn.Module], files: list[Path]) -> tuple[int, float]:
+    """Score each patient in some files at the last prediction time: read, build, forecast.
+
+    Returns how many patients, and seconds of processor.
+    """
+    began = time.process_time()
     torch.set_num_threads(1)
-    if not files:
-        return 0
     events = pl.concat([pl.read_parquet(file, hive_partitioning=False) for file in files])
     here = events["subject_id"].unique().implode()
     times = pl.scan_parquet(home / "tables" / "labels.parquet").filter(pl.col("subject_id").is_in(here))
     keys = times.group_by("subject_id").agg(pl.col("prediction_time").max()).sort("subject_id").collect()
     vocabulary, made = model
     sequences = build_sequences(events.lazy(), keys, vocabulary)
-    return predict_pass(sequences, stretches_of(sequences, np.arange(keys.height), 1), made)
+    scored = predict_pass(sequences, stretches_of(sequences, np.arange(keys.height), 1), made)
+    return scored, time.process_time() - began
 
 
 def encoder_shape(vocabulary: SequenceVocabulary) -> EncoderShape:
