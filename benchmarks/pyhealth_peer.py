@@ -33,7 +33,7 @@ def measure(
     is_whole: bool,
     device: str,
 ) -> dict[str, float]:
-    """Train for some epochs after one that is not counted, then predict: seconds of each, on the clock and of processor."""
+    """Train for some epochs after one that is not counted, then predict; seconds on the clock and of processor."""
     for name in ("torchvision", "torchvision.transforms", "torchvision.models"):
         sys.modules[name] = types.ModuleType(name)
     sys.modules["torchvision"].transforms = sys.modules["torchvision.transforms"]
