@@ -225,7 +225,12 @@ def encoder_shape(vocabulary: SequenceVocabulary) -> EncoderShape:
     """FILL IN."""
     tokens = vocabulary.tokens
     measured = [place for place, word in enumerate(tokens) if word in vocabulary.scales or word.startswith("STATE//")]
-    return EncoderShape(tokens=len(tokens), headings=[[] for _ in tokens], with_values=measured)
+    return EncoderShape(
+        tokens=len(tokens),
+        headings=[[] for _ in tokens],
+        with_values=measured,
+        counted=list(range(min(512, len(tokens)))),
+    )
 
 
 def _words(sequences: Sequences, vocabulary: SequenceVocabulary, visits: Spans) -> list[list[str]]:

@@ -19,6 +19,7 @@ from pydantic import BaseModel, Field
 from torch import Tensor, nn
 
 from models.batches import SequenceBatch
+from models.risk_transformer import HazardHead
 from models.sequences import Sequences, Spans
 from models.visit_encoder import EncoderShape, VisitEncoder, partly_hidden
 
@@ -29,17 +30,19 @@ DAYS_PER_YEAR = 365.25
 class RecurrentSettings(BaseModel, frozen=True, extra="forbid"):
     """Size and training of GRU-D or RETAIN; saved beside its weights."""
 
-    width: int = Field(default=64, gt=0, description="Numbers that describe a visit, and that are remembered.")
+    width: int = Field(default=32, gt=0, description="Numbers that describe a visit, and that are remembered.")
     most_measured: int = Field(default=32, gt=0, description="The commonest measured codes, whose values fade.")
     most_visits: int = Field(default=64, gt=0, description="Newest visits of the look-back that are read.")
     value_knots: int = Field(default=6, ge=2, description="Soft bins of a code's values, between which is a line.")
     intervals_per_horizon: int = Field(default=4, gt=0, description="Follow-up intervals up to each horizon.")
-    dropout: float = Field(default=0.2, ge=0, lt=1, description="Share of inner numbers hidden in training.")
-    event_dropout: float = Field(default=0.1, ge=0, lt=1, description="Share of events hidden in training.")
-    epochs: int = Field(default=20, gt=0, description="Passes over the train rows; the best one's weights are kept.")
-    patience: int = Field(default=5, gt=0, description="Training ends after so many passes without a better one.")
+    dropout: float = Field(default=0.4, ge=0, lt=1, description="Share of inner numbers hidden in training.")
+    event_dropout: float = Field(default=0.3, ge=0, lt=1, description="Share of events hidden in training.")
+    epochs: int = Field(default=12, gt=0, description="Passes over the train rows; the best one's weights are kept.")
+    patience: int = Field(default=4, gt=0, description="Training ends after so many passes without a better one.")
     places_per_batch: int = Field(default=4096, gt=0, description="Visits and prediction times, padding included.")
-    learning_rate: float = Field(default=2e-3, gt=0, description="The highest; it rises first, then falls to nothing.")
+    learning_rate: float = Field(
+        default=1.5e-3, gt=0, description="The highest; it rises first, then falls to nothing."
+    )
     weight_decay: float = Field(default=0.05, ge=0)
 
 
@@ -185,26 +188,25 @@ class RecurrentRisk(nn.Module):
         self.event_dropout = settings.event_dropout
         self.memory = GruD(settings.width, len(measured))
         self.norm = nn.LayerNorm(settings.width)
-        self.to_hazards = nn.Linear(settings.width, tasks * intervals * 3)
+        self.to_hazards = HazardHead(settings.width, self.encoder.wide, tasks, intervals)
         columns = torch.full((shape.tokens,), -1)
         columns[measured] = torch.arange(len(measured))
         self.measured = len(measured)
         self.register_buffer("columns", columns, persistent=False)
-        # Start from the same small answer for everybody; training sets the bias to the train patients' hazards.
-        nn.init.normal_(self.to_hazards.weight, std=0.01)
 
     def forward(self, batch: SequenceBatch, event_weights: Tensor | None = None) -> Tensor:
         """Hazard logits of the batch's rows, in their order. event_weights (E,): how much of each event is there."""
         if event_weights is None:
             event_weights = partly_hidden(torch.ones_like(batch.values), self.event_dropout, self.training)
         # No gap of a visit goes into its vector: rows differ in where their look-back begins.
-        places = self.encoder(batch, event_weights, longest_gap_days=0).flatten(0, 1)  # (S * T, D)
-        places = partly_hidden(places, self.dropout, self.training)
+        encoded, wide = self.encoder(batch, event_weights, longest_gap_days=0)
+        places = partly_hidden(encoded.flatten(0, 1), self.dropout, self.training)  # (S * T, D)
         values, measured = measured_values(batch, self.columns, self.measured, event_weights)
         summary = self.memory(places, values, measured, packed(row_steps(batch, self.most_visits)))
         summary = self.norm(summary + places[batch.row_places])  # sex and lasting conditions stand at the row itself
         summary = partly_hidden(summary, self.dropout, self.training)
-        return self.to_hazards(summary).unflatten(-1, (self.tasks, -1, 3))
+        row = batch.row_places % encoded.shape[1] - batch.is_seen.shape[-1]
+        return self.to_hazards(summary, wide[batch.row_places // encoded.shape[1], row])
 
 
 def measured_values(batch: SequenceBatch, columns: Tensor, width: int, event_weights: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,8 @@ from models.hazards import EVENT, NONE
 from models.recurrent import PackedSteps, RecurrentSettings, RowSteps, packed, remembered, row_steps
 from models.visit_encoder import partly_hidden
 
+AGE_KNOTS_YEARS = (20.0, 40.0, 55.0, 65.0, 75.0)
+
 
 @dataclass(frozen=True)
 class Contributions:
@@ -71,11 +73,12 @@ class Retain(nn.Module):
         self.dropout, self.event_dropout = settings.dropout, settings.event_dropout
         self.code = nn.Embedding(tokens, settings.width)
         self.value = nn.Embedding(tokens, settings.width)
-        self.age = nn.Linear(2, settings.width, bias=False)
+        self.age = nn.Linear(len(AGE_KNOTS_YEARS) + 1, settings.width, bias=False)
         self.attention = ReverseAttention(settings.width)
         self.to_hazards = nn.Linear(settings.width, tasks * intervals * 3)
         for embedding in (self.code, self.value):
             nn.init.normal_(embedding.weight, std=0.1)
+        nn.init.normal_(self.age.weight, std=0.02)  # at first age must not drown the codes
         nn.init.normal_(self.to_hazards.weight, std=0.01)
 
     def forward(self, batch: SequenceBatch, event_weights: Tensor | None = None) -> Tensor:
@@ -141,5 +144,7 @@ def _roots(batch: SequenceBatch) -> Tensor:
 
 
 def _ages(batch: SequenceBatch) -> Tensor:
-    ages = batch.ages.flatten()
-    return torch.stack([ages, ages**2], dim=-1)  # (S * T, 2)
+    """Age as a line that may bend at each knot. Shapes: -> (S * T, knots + 1)."""
+    years = batch.ages.flatten()[:, None] * 100
+    knots = years.new_tensor(AGE_KNOTS_YEARS)
+    return torch.cat([(years - 50) / 20, (years - knots).relu() / 20], dim=1)

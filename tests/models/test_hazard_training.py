@@ -15,7 +15,7 @@ from models.visit_encoder import EncoderShape
 from models.vocabulary import chronic_groups, fit_vocabulary
 from tests.models.planted_population import SETTINGS, TASK, draw_population
 
-SMALL = RecurrentSettings(width=16, epochs=6, places_per_batch=512, learning_rate=1e-2, dropout=0.0)
+SMALL = RecurrentSettings(width=16, epochs=10, places_per_batch=256, learning_rate=1e-2, dropout=0.0)
 
 
 @pytest.mark.parametrize("name", ["gru_d", "retain"])
@@ -35,7 +35,9 @@ def test_a_planted_signal_is_learnt_and_training_can_be_repeated(name: str):
     answers = hazard_labels(labels, keys, tasks)
     tokens = len(vocabulary.tokens)
     measured = commonest_measured(sequences, train, SMALL.most_measured)
-    shape = EncoderShape(tokens=tokens, headings=[[] for _ in range(tokens)], with_values=measured)
+    shape = EncoderShape(
+        tokens=tokens, headings=[[] for _ in range(tokens)], with_values=measured, counted=list(range(tokens))
+    )
 
     def fitted() -> np.ndarray:
         with torch.random.fork_rng(devices=[]):

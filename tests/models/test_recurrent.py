@@ -36,7 +36,7 @@ VOCABULARY = SequenceVocabulary(
     lookback_days=730,
     median_age_years=50,
 )
-SHAPE = EncoderShape(tokens=5, headings=[[] for _ in range(5)], with_values=[4])
+SHAPE = EncoderShape(tokens=5, headings=[[] for _ in range(5)], with_values=[4], counted=[2, 3])
 SMALL = RecurrentSettings(width=8, most_visits=4)
 DAYS = [800, 500, 400, 30, 20, 10]
 
@@ -68,7 +68,8 @@ def networks() -> list[RecurrentRisk | Retain]:
         torch.manual_seed(3)
         made = [RecurrentRisk(SHAPE, [4], 2, 3, SMALL), Retain(5, 2, 3, SMALL)]
         for network in made:  # so that answers differ visibly
-            torch.nn.init.normal_(network.to_hazards.weight)
+            for weights in network.to_hazards.parameters():
+                torch.nn.init.normal_(weights)
     return [network.eval() for network in made]
 
 
