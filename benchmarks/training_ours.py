@@ -15,8 +15,8 @@ from features.settings import StudySettings
 from models.batches import PLACES_PER_FORECAST, Stretches, batch_of, batches_of, shuffled_batches, stretches_of
 from models.hazards import hazard_loss, incidence_log_odds, interval_edges
 from models.questions import KEYS
-from models.recurrent import RecurrentRisk, RecurrentSettings, commonest_measured
-from models.retain import Retain
+from models.recurrent import RecurrentSettings, commonest_measured
+from models.recurrent_models import RecurrentShape, built
 from models.risk_transformer import RiskTransformer, TransformerSettings
 from models.sequences import Sequences, Spans, ages_years, build_sequences, seen_events
 from models.training import HazardLabels, HazardTask, hazard_labels
@@ -126,10 +126,12 @@ def network(prepared: Prepared, name: str, width: int, layers: int = 2) -> nn.Mo
         chosen = TransformerSettings(width=width, lookback_shares=shares)
         encoder = VisitEncoder(shape, width, chosen.value_knots, chosen.event_dropout)
         return RiskTransformer(encoder, prepared.vocabulary.lookback_days, tasks, prepared.intervals, chosen)
-    settings = RecurrentSettings(width=width)
-    if name == "retain":
-        return Retain(shape.tokens, tasks, prepared.intervals, settings)
-    return RecurrentRisk(shape, prepared.measured, tasks, prepared.intervals, settings)
+    settings = RecurrentSettings.model_validate({"kind": name, "width": width})
+    return built(
+        RecurrentShape(
+            settings=settings, encoder=shape, measured=prepared.measured, tasks=tasks, intervals=prepared.intervals
+        )
+    )
 
 
 def closest_width(prepared: Prepared, name: str, parameters: int) -> int:

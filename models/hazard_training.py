@@ -18,7 +18,7 @@ from models.training import HazardLabels, copied, learning_pace, steady_threads
 
 
 AnyNetwork = RiskTransformer | RecurrentRisk | Retain
-Network = TypeVar("Network", RiskTransformer, RecurrentRisk, Retain)
+Network = TypeVar("Network", bound=AnyNetwork)
 
 
 def fit_network(

@@ -10,6 +10,7 @@ fades nothing, and what fades over two gaps is what fades over their sum.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -30,6 +31,7 @@ DAYS_PER_YEAR = 365.25
 class RecurrentSettings(BaseModel, frozen=True, extra="forbid"):
     """Size and training of GRU-D or RETAIN; saved beside its weights."""
 
+    kind: Literal["gru_d", "retain"] = Field(default="gru_d", description="RETAIN where its own explanation is wanted.")
     width: int = Field(default=32, gt=0, description="Numbers that describe a visit, and that are remembered.")
     most_measured: int = Field(default=32, gt=0, description="The commonest measured codes, whose values fade.")
     most_visits: int = Field(default=64, gt=0, description="Newest visits of the look-back that are read.")
