@@ -1,6 +1,6 @@
 # Everything a person types. `make run` is the shortest way to a result; `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help install run test ui bench lint format check meds-tools
+.PHONY: help install run test ui bench lint format check meds-tools pyhealth-tools
 
 # The newest Python that the project supports (pyproject.toml: >=3.11,<3.13).
 PYTHON ?= $(firstword $(shell command -v python3.11) $(shell command -v python3.12) $(shell command -v python3))
@@ -39,6 +39,12 @@ $(STAMP): pyproject.toml
 meds-tools: ## Make .venv-meds with ACES, with which a test has the cohorts drawn again (docs/tasks.md).
 	test -x .venv-meds/bin/python || "$(PYTHON)" -m venv .venv-meds
 	.venv-meds/bin/python -m pip install --quiet --requirement requirements-meds.txt
+
+# torch comes first and alone, as above; PyHealth brings the rest.
+pyhealth-tools: ## Make .venv-pyhealth with PyHealth, beside which benchmarks.training measures (docs/performance.md).
+	test -x .venv-pyhealth/bin/python || "$(PYTHON)" -m venv .venv-pyhealth
+	.venv-pyhealth/bin/python -m pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "torch>=2.8,<2.14"
+	.venv-pyhealth/bin/python -m pip install --quiet --requirement requirements-pyhealth.txt
 
 run: install ## Run the main job; FROM=simulated (default, PATIENTS=3000), examples, synthea, https://server or a folder.
 	$(SEQUELA) run $(if $(FROM),--from "$(FROM)") $(if $(PATIENTS),--patients "$(PATIENTS)") $(OPTIONS) $(HOME_OPTION)
