@@ -68,7 +68,8 @@ def fit_network(
             if without_gain == settings.patience:
                 break
     network.load_state_dict(best_weights)
-    return network.eval()
+    network.eval()
+    return network
 
 
 def batch_loss(network: AnyNetwork, batch: SequenceBatch, labels: HazardLabels) -> Tensor:

@@ -165,7 +165,7 @@ def test_the_attention_by_hand():
             weights.zero_()
         attention.to_number.bias.fill_(1.0)
     found = attention(torch.ones(6, 1), rows_of([[0.0] * 3] * 2, 3, 1))
-    # Three visits count alike, a third each, times tanh(1); one alone counts whole. First both rows, then the longer one.
+    # Three visits count alike, a third each, times tanh(1); one alone counts whole. Steps of both rows come first.
     assert_close(found[:, 0], torch.tensor([1 / 3, 1, 1 / 3, 1 / 3]) * np.tanh(1))
 
 
