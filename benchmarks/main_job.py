@@ -33,7 +33,7 @@ def main() -> int:
         home = Path(folder) / "home"
         samples: list[tuple[float, float]] = []
         is_over = threading.Event()
-        watcher = threading.Thread(target=_watch, args=(samples, is_over), daemon=True)
+        watcher = threading.Thread(target=watch, args=(samples, is_over), daemon=True)
         watcher.start()
         began = time.time()
         with contextlib.redirect_stdout(sys.stderr):
@@ -45,12 +45,12 @@ def main() -> int:
             return exit_code
         summary = json.loads((home / "summary.json").read_text())
         steps = {
-            name: {"seconds": round(end - start, 2), "peak_mb": _peak_mb(samples, start, end)}
+            name: {"seconds": round(end - start, 2), "peak_mb": peak_mb(samples, start, end)}
             for name, start, end in _steps(home)
         }
     result = {
         "seconds": round(seconds, 1),
-        "peak_mb": _peak_mb(samples, began, began + seconds),
+        "peak_mb": peak_mb(samples, began, began + seconds),
         "patients": summary["patients"],
         "events": summary["events"],
         "steps": steps,
@@ -83,7 +83,8 @@ def _steps(home: Path) -> list[tuple[str, float, float]]:
     return [(name, of["STEP_START"], of["STEP_SUCCESS"]) for name, of in moments.items()]
 
 
-def _watch(samples: list[tuple[float, float]], is_over: threading.Event) -> None:
+def watch(samples: list[tuple[float, float]], is_over: threading.Event) -> None:
+    """Add the moment and the resident memory, MB, of this process to `samples` until it is over."""
     while not is_over.wait(_PAUSE_SECONDS):
         samples.append((time.time(), resident_mb(os.getpid())))
 
@@ -99,7 +100,7 @@ def resident_mb(process: int) -> float:
     return pages * _PAGE / 1e6 + sum(resident_mb(child) for child in children)
 
 
-def _peak_mb(samples: list[tuple[float, float]], start: float, end: float) -> float | None:
+def peak_mb(samples: list[tuple[float, float]], start: float, end: float) -> float | None:
     """The highest sample between two moments; of the nearest one for a step shorter than the pause."""
     inside = [mb for moment, mb in samples if start - _PAUSE_SECONDS <= moment <= end + _PAUSE_SECONDS]
     peak = max(inside, default=0.0)

@@ -131,7 +131,9 @@ def _features_of_rows(events: pl.LazyFrame, rows: pl.DataFrame, definitions: pl.
     of_subjects = _of_subjects(events, rows)
     for cells in _cells(of_subjects, rows, definitions):
         table[cells["row"].to_numpy(), cells["column"].to_numpy()] = cells["cell"].to_numpy()
-    return rows.select(KEYS).hstack(pl.from_numpy(table, schema=definitions["feature"].to_list()).fill_nan(None))
+    # Without `orient` a table with as many rows as columns would be taken for its transpose.
+    columns = pl.from_numpy(table, schema=definitions["feature"].to_list(), orient="row")
+    return rows.select(KEYS).hstack(columns.fill_nan(None))
 
 
 def _of_subjects(events: pl.LazyFrame, rows: pl.DataFrame) -> pl.DataFrame:

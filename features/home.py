@@ -36,6 +36,11 @@ class Home:
         return self.path / "models"
 
     @property
+    def trajectory_models(self) -> Path:
+        """The saved models of courses."""
+        return self.path / "trajectory_models"
+
+    @property
     def report(self) -> Path:
         """The report a reviewer opens."""
         return self.path / "report"

@@ -1,15 +1,22 @@
 """Does a risk of 10 % mean one in ten? Log-odds are recalibrated on tuning patients, and the doubt is told.
 
 Logistic recalibration (Cox 1958): risk = 1 / (1 + exp(-(intercept + slope x score))), the score being the model's
-own log-odds. A weak prior pulls towards the model's own answer (intercept 0, slope 1), so that a resample without
-any outcome still has a finite answer; in standardised scores it weighs less than a single row.
+own log-odds. A prior pulls towards the model's own answer (intercept 0, slope 1). On the level it is so weak that it
+only gives a resample without any outcome a finite answer. On the slope, in standardised scores, it weighs as much as
+120 rows of even chances: where tuning patients with the outcome are few, the slope that they show is mostly chance
+(docs/calibration.md tells what this, isotonic regression, beta calibration and Venn-Abers do to forecasts).
 
 **What the interval of one risk covers.** The recalibration is fitted again on tuning patients drawn anew with
 replacement, whole patients at a time; the interval is the 2.5th to 97.5th percentile of the risk over the refits.
-So it says how far the risk could move because there were only so many tuning patients to set its level. It does
-*not* cover the fitting of the model itself (other train patients would give another model), an outdated or foreign
-population, or errors in the record; and it is no range for the outcome of one patient, which is yes or no.
+So it says how far the risk could move because there were only so many tuning patients to set its level. The interval of
+a stack is wider where its members disagree: their distance from the stack (root mean square, in recalibrated log-odds)
+counts as one standard deviation. That stands for the choice of model, which is a large part of what is not known, but
+not for all of it: other train patients would give other members. The interval does *not* cover an outdated or foreign
+population, errors in the record, or what the record does not tell about a patient; and it is no range for the outcome
+of one patient, which is yes or no. docs/calibration.md tells how often it holds the truth of simulated patients.
 """
+
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +26,9 @@ from models.discrimination import Resamples
 
 Numbers = NDArray[np.float64]
 
-PRIOR_PRECISION = 0.1
+PRIOR_PRECISION = (0.1, 30.0)  # of level and slope, on standardised scores; a row of risk p adds p (1 - p)
 MOST_STEPS = 100
+Z_95 = 1.959964
 ROWS_AT_ONCE = 2_000
 NUMBERS_AT_ONCE = 2_000_000
 
@@ -69,7 +77,7 @@ def newton_lines(
     events: NDArray[np.bool_],
     weights: Numbers,
     prior: tuple[float, float],
-    prior_precision: float,
+    prior_precision: tuple[float, float],
     start: Numbers | None = None,
 ) -> tuple[Numbers, NDArray[np.bool_]]:
     """Weighted logistic regression on one number, for many sets of weights at once, by Newton's method.
@@ -85,11 +93,11 @@ def newton_lines(
         chance = sigmoid(intercept + slope * scores)  # (B, N)
         miss = active * (events - chance)
         curve = active * chance * (1 - chance)
-        pull_a = miss.sum(axis=1) - prior_precision * (intercept[:, 0] - prior[0])
-        pull_b = miss @ scores - prior_precision * (slope[:, 0] - prior[1])
-        aa = curve.sum(axis=1) + prior_precision + 1e-12
+        pull_a = miss.sum(axis=1) - prior_precision[0] * (intercept[:, 0] - prior[0])
+        pull_b = miss @ scores - prior_precision[1] * (slope[:, 0] - prior[1])
+        aa = curve.sum(axis=1) + prior_precision[0] + 1e-12
         ab = curve @ scores
-        bb = curve @ scores**2 + prior_precision + 1e-12
+        bb = curve @ scores**2 + prior_precision[1] + 1e-12
         determinant = aa * bb - ab**2 + 1e-12
         step = np.stack([bb * pull_a - ab * pull_b, aa * pull_b - ab * pull_a], axis=1) / determinant[:, None]
         # A short step cannot overshoot far; the likelihood has one top, so short steps still reach it.
@@ -106,19 +114,43 @@ def recalibrated(recalibration: Recalibration, scores: Numbers) -> Numbers:
     return sigmoid(recalibration.intercept + recalibration.slope * scores)
 
 
-def risk_interval(recalibration: Recalibration, scores: Numbers) -> tuple[Numbers, Numbers]:
-    """Ends of each risk's 95 % interval, which always holds the risk. Shapes: (N,) -> (N,), (N,)."""
-    risk = recalibrated(recalibration, scores)
-    lines = np.asarray(recalibration.refits).reshape(-1, 2)
+def risk_interval(
+    recalibration: Recalibration, scores: Numbers, distance: Numbers | None = None
+) -> tuple[Numbers, Numbers]:
+    """Ends of each risk's 95 % interval, which always holds the risk; `distance` is that of the members of a stack.
+
+    Shapes: scores (N,), distance (N,) -> (N,), (N,).
+    """
+    log_odds = recalibration.intercept + recalibration.slope * scores
+    low, high = _refitted_range(np.asarray(recalibration.refits).reshape(-1, 2), scores, log_odds)
+    # Two independent doubts add up by their squares.
+    apart = Z_95 * (np.zeros(len(scores)) if distance is None else distance)
+    below, above = np.hypot((log_odds - low).clip(0), apart), np.hypot((high - log_odds).clip(0), apart)
+    return sigmoid(log_odds - below), sigmoid(log_odds + above)
+
+
+def members_distance(
+    recalibrations: Mapping[str, Recalibration], members: Mapping[str, Numbers], stack: Numbers, name: str
+) -> Numbers:
+    """Root mean square distance of the members' recalibrated log-odds from those of the stack called `name`.
+
+    Shapes: members (N,) log-odds by model, stack (N,) log-odds -> (N,).
+    """
+    centre = recalibrations[name].intercept + recalibrations[name].slope * stack
+    each = [recalibrations[of].intercept + recalibrations[of].slope * found for of, found in members.items()]
+    return np.asarray(np.sqrt(np.mean([(found - centre) ** 2 for found in each], axis=0)))
+
+
+def _refitted_range(lines: Numbers, scores: Numbers, log_odds: Numbers) -> tuple[Numbers, Numbers]:
+    """2.5th and 97.5th percentile of the log-odds over the refits. Shapes: (B, 2), (N,), (N,) -> (N,), (N,)."""
     if len(lines) == 0:
-        return risk.copy(), risk.copy()
+        return log_odds, log_odds
     ends = [
-        # The risk rises with its log-odds, so the percentiles of the log-odds give those of the risk.
         np.percentile(lines[:, :1] + lines[:, 1:] * scores[start : start + ROWS_AT_ONCE], [2.5, 97.5], axis=0)
         for start in range(0, max(len(scores), 1), ROWS_AT_ONCE)
     ]
-    low, high = sigmoid(np.concatenate(ends, axis=1))
-    return np.minimum(low, risk), np.maximum(high, risk)
+    low, high = np.concatenate(ends, axis=1)
+    return low, high
 
 
 def calibration_slope(risk: Numbers, events: NDArray[np.bool_]) -> float | None:
@@ -126,7 +158,7 @@ def calibration_slope(risk: Numbers, events: NDArray[np.bool_]) -> float | None:
     log_odds = logit(risk)
     if events.all() or not events.any() or np.ptp(log_odds) < 1e-9:
         return None
-    lines, has_converged = newton_lines(log_odds, events, np.ones((1, len(risk))), (0.0, 1.0), 0.0)
+    lines, has_converged = newton_lines(log_odds, events, np.ones((1, len(risk))), (0.0, 1.0), (0.0, 0.0))
     return float(lines[0, 1]) if has_converged[0] else None
 
 

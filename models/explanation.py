@@ -8,6 +8,8 @@ only: what a person is throughout has no absence to compare with. They say what 
 the patient's health.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import polars as pl
 import torch
@@ -129,6 +131,25 @@ def event_reasons(
         .join(words, on="token", maintain_order="left")
         .join(sequences.keys[rows].with_row_index("row").cast({"row": pl.Int64}), on="row", maintain_order="left")
         .select(*KEYS, label=pl.col("label") + number_in_words(), contribution="contribution", record_ids="record_ids")
+    )
+
+
+def largest_reasons(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """The largest of several models' reasons for each row; those of one wording are added up.
+
+    Reads and returns keys, label, contribution, record_ids: at most 5 rows for each prediction time, largest first.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    return (
+        pl.concat(parts)
+        .group_by(*KEYS, "label", maintain_order=True)
+        .agg(pl.col("contribution").sum(), pl.col("record_ids").first())
+        .filter(pl.col("contribution") != 0)
+        .with_columns(size=pl.col("contribution").abs())
+        .sort(*KEYS, "size", "label", descending=[False, False, True, False])
+        .filter(pl.int_range(pl.len()).over(KEYS) < REASONS)
+        .drop("size")
     )
 
 

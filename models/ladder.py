@@ -1,7 +1,8 @@
 """Which models answer a question, simplest first, and what are they called?
 
-Every question is answered by the four models of LADDER. The comparators that its task names, clinical scores above all,
-are rungs of their own between age and sex and the models that read everything.
+Every question is answered by the models of LADDER. The comparators that its task names, clinical scores above all,
+are rungs of their own between age and sex and the models that read everything. The last rung, the stack, is a weighted
+sum of the others.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,12 +12,16 @@ import polars as pl
 from features.tasks.schema import Comparator
 from models.questions import KEYS
 
-LADDER = ("age_sex", "logistic_regression", "lightgbm", "timeline_transformer")
+SEQUENCE_MODELS = ("timeline_transformer",)
+STACK = "stack"
+LADDER = ("age_sex", "logistic_regression", "lightgbm", *SEQUENCE_MODELS, STACK)
+NOT_SIMPLE = (*SEQUENCE_MODELS, STACK)  # they must beat the simpler models to be worth it
 WORDS = {
     "age_sex": "Age and sex",
     "logistic_regression": "Logistic regression",
     "lightgbm": "LightGBM",
     "timeline_transformer": "Timeline transformer",
+    "stack": "Stack",
     "ada_risk_reduced": "ADA risk test (reduced)",
     "caide_reduced": "CAIDE (reduced)",
     "cha2ds2_vasc": "CHA₂DS₂-VASc",

@@ -9,11 +9,14 @@ from numpy.typing import NDArray
 from features.errors import ModelError, ScoringError
 from features.tables import RiskScores, checked, empty
 from models.baselines import lightgbm_log_odds, lightgbm_terms, linear_log_odds, linear_terms
-from models.calibration import recalibrated, risk_interval
-from models.explanation import event_contributions, event_reasons, feature_reasons
+from models.calibration import members_distance, recalibrated, risk_interval
+from models.explanation import event_contributions, event_reasons, feature_reasons, largest_reasons
+from models.familiarity import unknown_shares, unlike_because
+from models.ladder import SEQUENCE_MODELS, STACK
 from models.questions import KEYS, Question, feature_matrix
 from models.saved_model import ReleasedModel, SavedModel, transformer_place
 from models.sequences import Sequences, build_sequences
+from models.stack import stacked
 from models.training import forecast_log_odds
 
 
@@ -32,7 +35,8 @@ def score_patients(
     Reads Events, the feature table built with `model.definitions`, and `eligible` (subject_id, prediction_time,
     task, horizon_days; one prediction time a patient, in shifted time, which does not reach the output). `codes`
     (Codes) puts the codes in the transformer's reasons into words. Eligible rows of a question without a released
-    model get no score. Returns RiskScores; the same inputs give the same rows.
+    model get no score. A patient unlike those that the model learnt from (models/familiarity.py) has a row without a
+    risk that says so. Returns RiskScores; the same inputs give the same rows.
     What the interval covers, and what not, is said in models/calibration.py.
     Raises ModelError when the feature table does not fit the model, ScoringError when a patient comes twice.
     """
@@ -41,6 +45,7 @@ def score_patients(
     if wanted.select("subject_id", "task", "horizon_days").is_duplicated().any():
         raise ScoringError("A patient is eligible twice for one task on one day. Give one prediction time for each.")
     names = _code_names(codes)
+    unknown = _unknown_codes(model, events, wanted)
     tables = [empty(RiskScores)]
     for question, entry in sorted(model.questions.items()):
         rows = wanted.filter(pl.col("task") == question.task, pl.col("horizon_days") == question.horizon_days).select(
@@ -48,8 +53,9 @@ def score_patients(
         )
         if rows.is_empty():
             continue
-        scores, reasons = _score_question(model, question, entry, rows, events, features, names)
-        low, high = risk_interval(entry.calibration[entry.released], scores)
+        matrix = feature_matrix(features, rows, model.feature_columns)
+        scores, distance, reasons = _score_question(model, question, entry, rows, events, matrix, names)
+        low, high = risk_interval(entry.calibration[entry.released], scores, distance)
         tables.append(
             rows.with_columns(
                 as_of=pl.lit(as_of),
@@ -58,11 +64,17 @@ def score_patients(
                 risk=pl.Series(recalibrated(entry.calibration[entry.released], scores)),
                 risk_low=pl.Series(low),
                 risk_high=pl.Series(high),
+                unlike_because=_unlike_because(model, entry, rows, matrix, unknown),
                 model=pl.lit(entry.released),
                 model_version=pl.lit(model.version),
                 data_version=pl.lit(data_version),
             )
             .join(_nested(reasons), on=KEYS, how="left", maintain_order="left")
+            .with_columns(is_unlike=pl.col("unlike_because").is_not_null())
+            .with_columns(
+                pl.when(~pl.col("is_unlike")).then(pl.col("risk", "risk_low", "risk_high")),
+                reasons=pl.when(~pl.col("is_unlike")).then("reasons"),
+            )
             .with_columns(pl.col("reasons").fill_null(pl.lit([], tables[0].schema["reasons"])))
             .select(RiskScores.column_names())
         )
@@ -75,23 +87,48 @@ def _score_question(
     entry: ReleasedModel,
     rows: pl.DataFrame,
     events: pl.LazyFrame,
-    features: pl.DataFrame,
+    matrix: NDArray[np.float32],
     names: dict[str, str],
-) -> tuple[NDArray[np.float64], pl.DataFrame]:
-    """Log-odds of each row by the released model, and the reasons (keys, label, contribution, record_ids)."""
-    if entry.released == "timeline_transformer":
-        return _score_by_timeline(model, question, rows, events, names)
+) -> tuple[NDArray[np.float64], NDArray[np.float64] | None, pl.DataFrame]:
+    """Log-odds of each row by the released model, the distance of a stack's members from it, and the reasons
+    (keys, label, contribution, record_ids).
+
+    The contributions to a stack are those to its members, each times the member's weight: what a feature adds in all
+    models that read it is one number.
+    """
+    is_stack = entry.released == STACK
+    weights = entry.stack.weights if is_stack else {entry.released: 1.0}
+    counting = {name: weight for name, weight in weights.items() if weight > 0}
+    scores: dict[str, NDArray[np.float64]] = {}
+    reasons: list[pl.DataFrame] = []
+    if by_features := [name for name in counting if name not in SEQUENCE_MODELS]:
+        columns = model.feature_columns
+        terms = np.zeros(matrix.shape)
+        for name in by_features:
+            scores[name], of_model, used = _score_by_features(model, question, entry, name, matrix)
+            terms[:, [columns.index(feature) for feature in used]] += counting[name] * of_model
+        values = rows.hstack(pl.DataFrame(matrix, schema=columns, orient="row"))
+        reasons.append(feature_reasons(terms, columns, values, model.definitions, events))
+    for name in SEQUENCE_MODELS:
+        if name in counting:
+            scores[name], of_events = _score_by_timeline(model, question, rows, events, names)
+            reasons.append(of_events.with_columns(pl.col("contribution") * counting[name]))
+    if not is_stack:
+        return scores[entry.released], None, largest_reasons(reasons)
+    together = stacked(entry.stack, scores)
+    return together, members_distance(entry.calibration, scores, together, STACK), largest_reasons(reasons)
+
+
+def _score_by_features(
+    model: SavedModel, question: Question, entry: ReleasedModel, name: str, matrix: NDArray[np.float32]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], list[str]]:
+    """Log-odds (N,) of one model that reads the feature table, what features add to them (N, F), their names."""
     columns = model.feature_columns
-    matrix = feature_matrix(features, rows, columns)
-    if entry.released == "lightgbm":
-        scores, used = lightgbm_log_odds(model.trees[question], matrix), columns
-        terms = lightgbm_terms(model.trees[question], matrix)
-    else:
-        linear = entry.linear[entry.released]
-        scores, used = linear_log_odds(linear, matrix, columns), linear.features
-        terms = linear_terms(linear, matrix, columns)
-    values = rows.hstack(pl.DataFrame(matrix, schema=columns))
-    return scores, feature_reasons(terms, used, values, model.definitions, events)
+    if name == "lightgbm":
+        trees = model.trees[question]
+        return lightgbm_log_odds(trees, matrix), lightgbm_terms(trees, matrix), columns
+    linear = entry.linear[name]
+    return linear_log_odds(linear, matrix, columns), linear_terms(linear, matrix, columns), linear.features
 
 
 def _score_by_timeline(
@@ -105,6 +142,34 @@ def _score_by_timeline(
     scores = forecast_log_odds(model.transformer, sequences, everybody, [(task, intervals)])[:, 0]
     contributions = event_contributions(model.transformer, sequences, everybody, task, intervals)
     return scores, event_reasons(contributions, sequences, everybody, model.vocabulary, names)
+
+
+def _unknown_codes(model: SavedModel, events: pl.LazyFrame, wanted: pl.DataFrame) -> pl.DataFrame:
+    """The share of each prediction time's codes that the model has not learnt (keys, unknown)."""
+    rows = wanted.select(KEYS).unique(maintain_order=True)
+    if model.vocabulary is None:
+        return rows.with_columns(unknown=pl.lit(0.0))
+    return unknown_shares(events, rows, model.vocabulary)
+
+
+def _unlike_because(
+    model: SavedModel,
+    entry: ReleasedModel,
+    rows: pl.DataFrame,
+    matrix: NDArray[np.float32],
+    unknown: pl.DataFrame,
+) -> pl.Series:
+    """In what each row is unlike the patients that the model learnt from; null where it is not."""
+    named = model.definitions.select("feature", pl.col("description").str.split("; ").list.first())
+    words = dict(named.iter_rows())
+    because = unlike_because(entry.familiarity, matrix, model.feature_columns, words)
+    shares = rows.join(unknown, on=KEYS, how="left", maintain_order="left")["unknown"]
+    has_unknown = shares > entry.most_unknown
+    told = [
+        f"{share:.0%} of the codes are not known to the model" if is_so else reason
+        for share, is_so, reason in zip(shares, has_unknown, because, strict=True)
+    ]
+    return pl.Series(told, dtype=pl.String)
 
 
 def _nested(reasons: pl.DataFrame) -> pl.DataFrame:

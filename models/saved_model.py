@@ -1,9 +1,9 @@
 """What is a saved ladder? A folder of plain numbers and text, each file sealed by its hash; nothing is executed.
 
 settings.json, feature_definitions.parquet, vocabulary.json, contract.json (the tables it expects), ladder.json
-(questions, released models, thresholds, linear models, calibration), trees/<n>.txt (LightGBM's own text),
-transformer.safetensors with transformer.json, and manifest.json with the SHA-256 of every other file. The version
-of a model is the digest of those hashes, so the same inputs and seed give the same version.
+(questions, released models, thresholds, linear models, weights of the stack, calibration), trees/<n>.txt (LightGBM's
+own text), transformer.safetensors with transformer.json, and manifest.json with the SHA-256 of every other file. The
+version of a model is the digest of those hashes, so the same inputs and seed give the same version.
 """
 
 import hashlib
@@ -22,17 +22,22 @@ from features.errors import ModelError
 from features.settings import StudySettings
 from models.baselines import LinearModel
 from models.calibration import Recalibration
+from models.familiarity import Familiarity
 from models.questions import Question
 from models.risk_transformer import RiskTransformer, TransformerSettings, edge_places
+from models.stack import Stack
 from models.training import HazardTask
 from models.vocabulary import SequenceVocabulary
 
-FORMAT = 1
+FORMAT = 2
 LIBRARIES = ("lightgbm", "numpy", "polars", "scikit-learn", "torch")
 
 
 class ReleasedModel(BaseModel, frozen=True, extra="forbid"):
-    """Everything about one question but the transformer, which all questions share."""
+    """Everything about one question but the transformer, which all questions share.
+
+    `familiarity` and `most_unknown` (share of codes) say of whom no risk is told.
+    """
 
     task: str
     horizon_days: int
@@ -40,6 +45,9 @@ class ReleasedModel(BaseModel, frozen=True, extra="forbid"):
     thresholds: dict[str, float]
     calibration: dict[str, Recalibration]
     linear: dict[str, LinearModel]
+    stack: Stack
+    familiarity: Familiarity
+    most_unknown: float
 
 
 class Ladder(BaseModel, frozen=True, extra="forbid"):

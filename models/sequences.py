@@ -1,14 +1,14 @@
-"""What does a patient's timeline look like to the transformer at each prediction time?
+"""What does a patient's timeline look like to the sequence models at each prediction time?
 
-Each row (patient and prediction time) becomes a sequence of visits: first the state at the edge of the look-back
-(sex, chronic conditions known before it), then the events of the look-back, those that became known on one day pooled
-into one visit, and last an empty visit at the prediction time itself. A visit has an age and a gap to the visit
-before, and nothing that counts from the start of the record or names a calendar date, because the length and the
-dates of a record can give the outcome away.
+Events that became known on one day are pooled into one visit. A row (patient and prediction time) sees three things:
+its *past*, the whole days of the look-back before the day of the prediction time; *today*, what became known on that
+day up to the prediction time; and its *state*: sex, and the chronic conditions known by then with the years since each.
+So a day that has passed looks alike to every later row, and one patient's days are worked out once for all rows. A
+visit has an age and a gap to the visit before, and nothing that counts from the start of the record or names a
+calendar date, because the length and the dates of a record can give the outcome away.
 
-The look-backs of one patient's rows overlap. So events are held once, in the order of the timeline, and each row
-says which stretch of them it sees: memory grows with the events, not with the prediction times. What a row sees is
-put together when a batch is made (models/batches.py).
+Events are held once, in the order of the timeline, and each row says which stretches of them it sees: memory grows
+with the events, not with the prediction times. Batches are put together in models/batches.py.
 """
 
 from dataclasses import dataclass
@@ -30,6 +30,7 @@ from models.vocabulary import (
 DAY_US = 86_400_000_000
 DAYS_PER_YEAR = 365.25
 OLDEST_AGE_YEARS = 90.0
+LONGEST_STATE_YEARS = 10.0  # a longer history of a condition is not told apart: records begin at some time
 
 
 @dataclass(frozen=True)
@@ -50,14 +51,14 @@ class Spans:
 
 @dataclass(frozen=True)
 class Sequences:
-    """The timelines of the patients of R rows, and which stretch of its patient's timeline each row sees.
+    """The timelines of the patients of R rows, and which stretches of its patient's timeline each row sees.
 
     keys: subject_id, prediction_time of each row; prediction_us (R,) and ages_years (R,) at that time.
-    events: token, value (-1 to 1, 0 when no number), number and unit as recorded, record_id. The E events of V visits
-    stand first, oldest first within each patient; the states of the rows follow. known_us (E,) is when each became
-    known, visit_ends (V + 1,) where each visit's events end. Of each row, seen (R) are the places of its events among
-    the E, states (R) those of its state. A row sees the visits (R) that its events lie in: of the first and the last,
-    perhaps only the part inside its look-back.
+    events: token, value (-1 to 1, NaN when no number), number and unit as recorded, record_id. The E events of V
+    visits stand first, oldest first within each patient; the states of the rows follow. known_us (E,) is when each
+    became known, visit_ends (V + 1,) where each visit's events end, gaps_days (V,) the days since the patient's visit
+    before, 0 for the first. Of each row, past (R) are the places of its visits
+    among the V, today (R) and states (R) those of its events.
     """
 
     keys: pl.DataFrame
@@ -67,13 +68,10 @@ class Sequences:
     events: pl.DataFrame
     known_us: NDArray[np.int64]
     visit_ends: NDArray[np.int64]
-    seen: Spans
-    visits: Spans
+    gaps_days: NDArray[np.int64]
+    past: Spans
+    today: Spans
     states: Spans
-
-    def lengths(self) -> NDArray[np.int64]:
-        """Visits of each row, with the state and the prediction time. Shapes: (R,)."""
-        return self.visits.sizes + 2
 
 
 def seen_events(events: pl.LazyFrame, keys: pl.DataFrame, lookback_days: int) -> pl.DataFrame:
@@ -122,7 +120,7 @@ def build_sequences(events: pl.LazyFrame, keys: pl.DataFrame, vocabulary: Sequen
     keys = keys.select(KEYS)
     visited = _visit_events(seen_events(events, keys, vocabulary.lookback_days), vocabulary)
     sizes = visited.group_by("subject_id", pl.col("known_time").dt.date(), maintain_order=True).len()["len"].to_numpy()
-    seen, visits = _seen_by_rows(visited, ends(sizes), keys, vocabulary)
+    past, today = _seen_by_rows(visited, ends(sizes), keys, vocabulary.lookback_days)
     states = _state_events(events, keys, vocabulary)
     state_sizes = np.bincount(states["row"].to_numpy(), minlength=keys.height)
     kept = ["token", "value", "number", "unit", "record_id"]
@@ -135,8 +133,9 @@ def build_sequences(events: pl.LazyFrame, keys: pl.DataFrame, vocabulary: Sequen
         events=pl.concat([visited.select(kept), states.select(kept)]).rechunk(),
         known_us=visited["known_time"].dt.epoch("us").to_numpy(),
         visit_ends=ends(sizes),
-        seen=seen,
-        visits=visits,
+        gaps_days=_gaps_days(visited, ends(sizes)[:-1]),
+        past=past,
+        today=today,
         states=Spans(visited.height + ends(state_sizes)[:-1], state_sizes),
     )
 
@@ -146,56 +145,65 @@ def ends(sizes: NDArray[np.integer]) -> NDArray[np.int64]:
     return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
 
 
+def _gaps_days(visited: pl.DataFrame, starts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Days since the patient's visit before; 0 for the first. Shapes: (V,) -> (V,)."""
+    if visited.is_empty():
+        return starts
+    subjects = visited["subject_id"].to_numpy()[starts]
+    days = visited["known_time"].dt.epoch("us").to_numpy()[starts] // DAY_US
+    is_same = np.diff(subjects, prepend=subjects[:1] - 1) == 0
+    return np.where(is_same, np.diff(days, prepend=days[:1]), 0)
+
+
 def _seen_by_rows(
-    visited: pl.DataFrame, visit_ends: NDArray[np.int64], keys: pl.DataFrame, vocabulary: SequenceVocabulary
+    visited: pl.DataFrame, visit_ends: NDArray[np.int64], keys: pl.DataFrame, lookback_days: int
 ) -> tuple[Spans, Spans]:
-    """The places of the events known within each row's look-back, and those of their visits, the newest that fit."""
-    moments = (
-        visited.select("subject_id", "known_time", place=pl.int_range(pl.len()))
-        .group_by("subject_id", "known_time")
-        .agg(first=pl.col("place").min(), end=pl.col("place").max() + 1)
-        .sort("known_time")
+    """The visits of each row's past, and the events of its own day up to its moment.
+
+    The day on which the look-back begins is left out whole, so that a day is either there or not.
+    """
+    if visited.is_empty():
+        none = np.zeros(keys.height, dtype=np.int64)
+        return Spans(none, none), Spans(none, none)
+    starts = visit_ends[:-1]
+    subjects, known_us = visited["subject_id"].to_numpy(), visited["known_time"].dt.epoch("us").to_numpy()
+    subject_of_visit, day_of_visit = subjects[starts], known_us[starts] // DAY_US
+    different = np.unique(subject_of_visit)
+    # One rising number for each visit, (patient, day), in which rows look themselves up.
+    days_kept = int(day_of_visit.max() - min(day_of_visit.min(), 0)) + 2
+    first_day = int(day_of_visit.min()) - 1
+
+    def number(patient: NDArray[np.int64], day: NDArray[np.int64]) -> NDArray[np.int64]:
+        return patient * days_kept + (day - first_day).clip(0, days_kept - 1)
+
+    visit_number = number(np.searchsorted(different, subject_of_visit), day_of_visit)
+    asked, asked_us = keys["subject_id"].to_numpy(), keys["prediction_time"].dt.epoch("us").to_numpy()
+    patient = np.searchsorted(different, asked).clip(max=len(different) - 1)
+    is_known = different[patient] == asked
+    own_day = asked_us // DAY_US
+    past_from = np.searchsorted(visit_number, number(patient, own_day - lookback_days), side="right")
+    past_to = np.searchsorted(visit_number, number(patient, own_day), side="left")
+    own = past_to.clip(max=len(starts) - 1)
+    is_today = is_known & (visit_number[own] == number(patient, own_day)) & (day_of_visit[own] == own_day)
+    moment_of_event = np.repeat(np.arange(len(starts)), np.diff(visit_ends)) * DAY_US + known_us % DAY_US
+    today_to = np.searchsorted(moment_of_event, own * DAY_US + asked_us % DAY_US, side="right")
+    return (
+        Spans(past_from, np.where(is_known, past_to - past_from, 0)),
+        Spans(np.where(is_today, visit_ends[own], 0), np.where(is_today, today_to - visit_ends[own], 0)),
     )
-    edge = pl.col("prediction_time") - pl.duration(days=vocabulary.lookback_days)
-    rows = keys.with_row_index("row").with_columns(edge=edge).sort("prediction_time")
-    # The last moment by the prediction time, and the first one after the edge, which itself is outside.
-    found = rows.join_asof(
-        moments.select("subject_id", "known_time", "end"),
-        left_on="prediction_time",
-        right_on="known_time",
-        by="subject_id",
-        strategy="backward",
-        coalesce=False,
-        check_sortedness=False,  # both sides are sorted above
-    ).join_asof(
-        moments.select("subject_id", "known_time", "first"),
-        left_on="edge",
-        right_on="known_time",
-        by="subject_id",
-        strategy="forward",
-        allow_exact_matches=False,
-        coalesce=False,
-        check_sortedness=False,  # the edge lies as far before each prediction time
-        suffix="_first",
-    )
-    # Null is where there is no such moment; none in between is where the last one lies before the first.
-    is_any = (pl.col("first") < pl.col("end")).fill_null(False)
-    bounds = found.sort("row").select(pl.when(is_any).then(place).otherwise(0) for place in ("first", "end"))
-    first, end = (bounds[name].to_numpy() for name in ("first", "end"))
-    first_visit = np.searchsorted(visit_ends, first, side="right") - 1
-    end_visit = np.where(first < end, np.searchsorted(visit_ends, end, side="left"), first_visit)
-    first_visit = np.maximum(first_visit, end_visit - (vocabulary.most_visits - 2))  # state and now are visits too
-    first = np.maximum(first, np.minimum(visit_ends[first_visit], end))
-    return Spans(first, end - first), Spans(first_visit, end_visit - first_visit)
 
 
 def _state_events(events: pl.LazyFrame, keys: pl.DataFrame, vocabulary: SequenceVocabulary) -> pl.DataFrame:
-    """Sex, and one token for each chronic group with a code known before the look-back began; sorted by row."""
-    rows = keys.with_row_index("row").with_columns(
-        edge=pl.col("prediction_time") - pl.duration(days=vocabulary.lookback_days)
-    )
+    """Sex, and one token for each chronic group known by the prediction time, its value the years since; by row."""
+    rows = keys.with_row_index("row")
     chronic = _first_chronic_events(events, vocabulary.chronic_groups)
-    known_before = rows.join(chronic, on="subject_id").filter(pl.col("known_time") <= pl.col("edge"))
+    since = (pl.col("prediction_time") - pl.col("known_time")).dt.total_microseconds() / (DAY_US * DAYS_PER_YEAR)
+    known = (
+        rows.join(chronic, on="subject_id")
+        .filter(pl.col("known_time") <= pl.col("prediction_time"))
+        # The square root tells a month from a year better than nine years from ten.
+        .with_columns(value=2 * (since.clip(0, LONGEST_STATE_YEARS) / LONGEST_STATE_YEARS).sqrt() - 1)
+    )
     sexes = (
         events.filter(pl.col("code").str.starts_with("SEX//"))
         .group_by("subject_id", token="code")
@@ -203,12 +211,14 @@ def _state_events(events: pl.LazyFrame, keys: pl.DataFrame, vocabulary: Sequence
         .collect()
     )
     columns = ["row", "token", "record_id"]
-    state = pl.concat([known_before.select(columns), rows.join(sexes, on="subject_id").select(columns)])
+    state = pl.concat(
+        [
+            known.select(*columns, pl.col("value").cast(pl.Float32)),
+            rows.join(sexes, on="subject_id").select(*columns, value=pl.lit(float("nan"), pl.Float32)),
+        ]
+    )
     return _with_token_numbers(
-        state.with_columns(
-            value=pl.lit(0.0, pl.Float32), number=pl.lit(None, pl.Float32), unit=pl.lit(None, pl.String)
-        ),
-        vocabulary,
+        state.with_columns(number=pl.lit(None, pl.Float32), unit=pl.lit(None, pl.String)), vocabulary
     ).sort("row", "token")
 
 
@@ -241,7 +251,7 @@ def _visit_events(seen: pl.DataFrame, vocabulary: SequenceVocabulary) -> pl.Data
 
 
 def _with_values(named: pl.DataFrame, vocabulary: SequenceVocabulary) -> pl.DataFrame:
-    """Add `value`: quantile among train patients on a scale of -1 to 1; 0 without a number in the known unit."""
+    """Add `value`: quantile among train patients on a scale of -1 to 1; NaN without a number in the known unit."""
     units = pl.DataFrame(
         {"token": list(vocabulary.scales), "scale_unit": [scale.unit for scale in vocabulary.scales.values()]},
         schema={"token": pl.String, "scale_unit": pl.String},
@@ -258,7 +268,7 @@ def _with_values(named: pl.DataFrame, vocabulary: SequenceVocabulary) -> pl.Data
         if scale := vocabulary.scales.get(word):
             part = slice(start, start + rows)
             value[part] = np.interp(numbers[part], scale.values, scale.levels) * 2 - 1
-    return placed.with_columns(value=pl.Series(np.where(usable, value, 0), dtype=pl.Float32))
+    return placed.with_columns(value=pl.Series(np.where(usable, value, np.nan), dtype=pl.Float32))
 
 
 def _with_token_numbers(named: pl.DataFrame, vocabulary: SequenceVocabulary) -> pl.DataFrame:

@@ -16,16 +16,20 @@ from features.settings import StudySettings
 from features.tables import Evaluations, Predictions, SkippedTasks, checked, empty
 from features.tasks.schema import Comparator
 from models.calibration import Recalibration, fit_recalibration, recalibrated
+from models.costs import FIT, FORECAST, timed
 from models.discrimination import draw_resamples
 from models.evaluation import bootstrap_seed, choose_released, evaluate, tuning_threshold
+from models.familiarity import most_unknown, unknown_shares
 from models.hazards import interval_edges
+from models.ladder import STACK
 from models.questions import KEYS, Question, answerable_questions, question_rows
 from models.risk_transformer import TransformerSettings
 from models.saved_model import ReleasedModel, SavedModel, TransformerShape, save_model, transformer_place
 from models.sequences import ages_years, build_sequences, seen_events
 from models.simple_models import SimpleModels, fit_simple_models, reading_race
+from models.stack import Stack, fit_stack, stacked
 from models.training import HazardTask, forecast_log_odds, hazard_labels, train_transformer
-from models.vocabulary import chronic_groups, fit_vocabulary
+from models.vocabulary import SequenceVocabulary, chronic_groups, fit_vocabulary
 
 NOTHING_RELEASED = "judged, but no model told more than the base rate on tuning patients, so no scores are given"
 
@@ -69,7 +73,7 @@ def train_ladder(
     comparators: Mapping[str, Sequence[Comparator]] | None = None,
     transformer: TransformerSettings | None = None,
 ) -> TrainedLadder:
-    """Train age and sex, logistic regression, LightGBM and the timeline transformer; save them under `folder`.
+    """Train age and sex, logistic regression, LightGBM, the timeline transformer and their stack; save them.
 
     Reads Events, Labels, the feature table (FeatureKeys and the columns of `definitions`) and FeatureDefinitions.
     `comparators` are further rungs by task, such as clinical scores; one whose columns are missing, or the same for
@@ -95,7 +99,8 @@ def train_ladder(
         simple, timelines = _fit(
             events, asked, answerable, features, blank, comparators or {}, transformer or TransformerSettings()
         )
-        return _judge(asked, simple, timelines, skipped, labels, folder)
+        unknown = _most_unknown(events, asked, timelines.saved.vocabulary)
+        return _judge(asked, simple, timelines, unknown, skipped, labels, folder)
 
 
 def _fit(
@@ -131,24 +136,29 @@ def _judge(
     labels: pl.DataFrame,
     simple: dict[Question, SimpleModels],
     timelines: _Timelines,
+    unknown: float,
     skipped: pl.DataFrame,
     asked: pl.DataFrame,
     folder: Path,
 ) -> TrainedLadder:
     """Calibrate on tuning patients, choose what is released, judge on held-out patients, save.
 
-    labels are those of the questions that were answered, asked all of them.
+    labels are those of the questions that were answered, asked all of them. unknown: the share of unknown codes above
+    which no risk is told.
     """
     settings = timelines.saved.settings
     predictions, questions, trees = [], {}, {}
     thresholds: dict[tuple[Question, str], float] = {}
     for question, models in tqdm(simple.items(), desc="judging each task", disable=None):
         rows = question_rows(labels, question).filter(pl.col("split") != "train")
-        scores = models.scores | {"timeline_transformer": _scores_of(timelines, question, rows)}
+        barred = reading_race(models.linear, timelines.saved.definitions)
+        scores = models.scores | _sequence_scores(timelines, question, rows)
+        members = {model: found for model, found in scores.items() if model not in barred}
+        with timed(STACK, FIT, rows.height):
+            stack, scores[STACK] = _stacked(rows, members, bootstrap_seed(settings, question, "folds of the stack"))
         judged, calibration = _recalibrated(rows, question, scores)
         tuning = judged.filter(pl.col("split") == "tuning")
         of_question = {model: tuning_threshold(tuning.filter(pl.col("model") == model)) for model in scores}
-        barred = reading_race(models.linear, timelines.saved.definitions)
         if released := choose_released(tuning.filter(~pl.col("model").is_in(barred)), settings):
             calibration[released] = _with_refits(tuning.filter(pl.col("model") == released), settings)
             questions[question] = ReleasedModel(
@@ -157,6 +167,9 @@ def _judge(
                 thresholds=of_question,
                 calibration=calibration,
                 linear=models.linear,
+                stack=stack,
+                familiarity=models.familiarity,
+                most_unknown=unknown,
             )
             trees[question] = models.trees
         predictions.append(judged)
@@ -199,28 +212,59 @@ def _train_timelines(
     ]
     sequences = build_sequences(events, keys, vocabulary)
     intervals = max(len(task.edges_days) - 1 for task in tasks)
-    network = train_transformer(
-        sequences,
-        hazard_labels(labels, keys, tasks),
-        _places(keys, "train"),
-        _places(keys, "tuning"),
-        len(vocabulary.tokens),
-        intervals,
-        shape,
-        settings.seed,
-    )
+    train = _places(keys, "train")
+    with timed("timeline_transformer", FIT, len(train)):
+        network = train_transformer(
+            sequences,
+            hazard_labels(labels, keys, tasks),
+            train,
+            _places(keys, "tuning"),
+            len(vocabulary.tokens),
+            intervals,
+            shape,
+            settings.seed,
+        )
     built = TransformerShape(settings=shape, tokens=len(vocabulary.tokens), intervals=intervals, tasks=tasks)
     saved = replace(blank, vocabulary=vocabulary, transformer=network, transformer_shape=built)
     judged = np.flatnonzero((keys["split"] != "train").to_numpy())
     places = [transformer_place(built, question) for question in questions]
-    scores = forecast_log_odds(network, sequences, judged, places)
+    with timed("timeline_transformer", FORECAST, len(judged)):
+        scores = forecast_log_odds(network, sequences, judged, places)
     return _Timelines(saved, keys.select(KEYS)[judged], dict(zip(questions, scores.T, strict=True)))
 
 
-def _scores_of(timelines: _Timelines, question: Question, rows: pl.DataFrame) -> NDArray[np.float64]:
-    """The transformer's log-odds for tuning or held-out `rows`, in their order."""
+def _most_unknown(events: pl.LazyFrame, labels: pl.DataFrame, vocabulary: SequenceVocabulary | None) -> float:
+    """Above which share of unknown codes a patient is unlike the train patients: of tuning patients' last rows."""
+    if vocabulary is None:
+        return 1.0
+    tuning = labels.filter(pl.col("split") == "tuning").select(KEYS).sort(KEYS).unique("subject_id", keep="last")
+    return most_unknown(unknown_shares(events, tuning, vocabulary))
+
+
+def _sequence_scores(timelines: _Timelines, question: Question, rows: pl.DataFrame) -> dict[str, NDArray[np.float64]]:
+    """Log-odds for tuning or held-out `rows`, in their order, by sequence model."""
     places = rows.join(timelines.judged.with_row_index("place"), on=KEYS, how="left", maintain_order="left")["place"]
-    return timelines.scores[question][places.to_numpy()]
+    return {"timeline_transformer": timelines.scores[question][places.to_numpy()]}
+
+
+def _stacked(
+    judged: pl.DataFrame, members: dict[str, NDArray[np.float64]], seed: list[int]
+) -> tuple[Stack, NDArray[np.float64]]:
+    """The stack of the members, and its log-odds for `judged`: for tuning rows by stacks that never saw the patient.
+
+    Reads subject_id, split, is_event of a question's tuning and held-out rows.
+    """
+    is_tuning = (judged["split"] == "tuning").to_numpy()
+    tuning = judged.filter(is_tuning)
+    stack, unseen = fit_stack(
+        {model: found[is_tuning] for model, found in members.items()},
+        tuning["is_event"].to_numpy(),
+        tuning["subject_id"].to_numpy(),
+        seed,
+    )
+    scores = stacked(stack, members)
+    scores[is_tuning] = unseen
+    return stack, scores
 
 
 def _recalibrated(

@@ -89,6 +89,13 @@ def _parser() -> argparse.ArgumentParser:
     truth = of.add_parser("truth", parents=[shared], help="how near the models come to a simulated truth")
     truth.set_defaults(command=commands.truth)
 
+    trajectories = of.add_parser(
+        "trajectories", parents=[shared], help="forecast the course of laboratory values and vital signs"
+    )
+    trajectories.add_argument("--plot", type=int, metavar="SUBJECT", help="draw one patient's, made before")
+    trajectories.add_argument("--out", type=Path, help="with --plot: the PNG file to write (default: trajectories.png)")
+    trajectories.set_defaults(command=commands.trajectories)
+
     sql = of.add_parser("sql", parents=[shared], help="ask the warehouse a question")
     sql.add_argument("question", help='for example "SHOW TABLES" or "FROM codes"')
     sql.add_argument("--rows", type=_positive, default=40, help="rows to show at most (default: 40)")

@@ -157,6 +157,42 @@ def truth(options: argparse.Namespace) -> None:
     print(f'Simulated people, not real ones. See: {command_name()} sql --home {home.path} "FROM oracle"')
 
 
+def trajectories(options: argparse.Namespace) -> None:
+    """Forecast the course of everybody's values; with --plot, draw what was forecast for one patient."""
+    import polars as pl
+
+    from orchestration.launch import run_job
+    from orchestration.summary import command_name
+
+    home = Home(options.home)
+    if options.plot is not None:
+        from orchestration.trajectory_plot import plot_patient
+
+        file = options.out or Path("trajectories.png")
+        plot_patient(home, options.plot, file)
+        print(f"{file}: what was measured, and what is forecast, of {options.plot}")
+        return
+    _require(home, home.tables / "predictions.parquet")
+    with _sole_use(home):
+        run_job("trajectory_job", {"home_folder": str(home.path.resolve())}, home)
+    judged = pl.read_parquet(home.tables / "trajectory_evaluations.parquet").filter(pl.col("step") == 0)
+    print("Held-out patients, all steps ahead: CRPS (the less the better), and how much the 80 % bands cover.")
+    for row in judged.filter(pl.col("is_released")).iter_rows(named=True):
+        print(
+            f"  {row['setting']:10} {row['measure']:20} {row['model']:28} CRPS {row['crps']:.3g} {row['unit']}, "
+            f"{row['difference']:+.2g} ({row['difference_low']:+.2g} to {row['difference_high']:+.2g}) against the "
+            f"best simple model; covers {row['coverage']:.0%}"
+        )
+    left_out = pl.read_parquet(home.tables / "trajectory_measures.parquet").drop_nulls("reason")
+    for reason, names in (
+        left_out.group_by("reason", maintain_order=True).agg("setting", "measure").rows_by_key("reason").items()
+    ):
+        print(f"  not forecast: {names}: {reason}")
+    count = pl.read_parquet(home.tables / "trajectories.parquet")["subject_id"].n_unique()
+    print(f"Forecasts for {counted(count, 'patient')}. See: {command_name()} sql --home {home.path} ", end="")
+    print('"FROM trajectories", or --plot SUBJECT')
+
+
 def sql(options: argparse.Namespace) -> None:
     """Print the warehouse's answer to a question."""
     import duckdb

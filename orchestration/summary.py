@@ -24,7 +24,7 @@ Json: TypeAlias = "str | int | float | bool | list[Json] | dict[str, Json] | Non
 
 _LIBRARIES = ("sequela", "polars", "duckdb", "dagster", "torch", "lightgbm", "scikit-learn", "meds")
 _LONGEST_REASON = 160  # characters
-_HEADS = {"logistic_regression": "LR", "lightgbm": "LightGBM", "timeline_transformer": "transformer"}
+_HEADS = {"logistic_regression": "LR", "lightgbm": "LightGBM", "timeline_transformer": "transformer", "stack": "stack"}
 _MEASURES = ("auroc", "auroc_low", "auroc_high", "brier", "calibration_slope")
 
 
@@ -83,6 +83,7 @@ def summary_lines(home: Home, as_of: date, smallest_cell: int) -> list[str]:
         *_without_scores_lines(skipped, judged=set(evaluations["task"])),
         "",
         f"  scores     {counted(scores, 'risk')} as of {as_of}, the last day of these records",
+        *_unlike_lines(home, as_of, smallest_cell),
         f"  warehouse  {home.warehouse}",
         f"  report     {home.report / 'index.html'}",
         f"  key        {key_file()} (keep it: without it no score finds its patient)",
@@ -93,9 +94,19 @@ def summary_lines(home: Home, as_of: date, smallest_cell: int) -> list[str]:
 
 
 def scores_of(home: Home, as_of: date) -> int:
-    """How many risks stand in the table of one real day."""
+    """How many risks stand in the table of one real day; a patient unlike those learnt from has a row without one."""
     scores = pl.scan_parquet(home.tables / "risk_scores" / f"{as_of}.parquet")
-    return int(scores.select(pl.len()).collect().item())
+    return int(scores.select(pl.col("risk").count()).collect().item())
+
+
+def _unlike_lines(home: Home, as_of: date, smallest_cell: int) -> list[str]:
+    """How many patients got no risk for some task because they are unlike those learnt from; none without any."""
+    rows = pl.scan_parquet(home.tables / "risk_scores" / f"{as_of}.parquet").filter("is_unlike")
+    patients = int(rows.select(pl.col("subject_id").n_unique()).collect().item())
+    if not patients:
+        return []
+    told = counted(patients, "patient") if patients >= smallest_cell else f"fewer than {smallest_cell} patients"
+    return [f"  no risk    {told} unlike those learnt from, for some task (FROM risk_scores WHERE is_unlike)"]
 
 
 def command_name() -> str:

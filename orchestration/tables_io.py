@@ -33,11 +33,16 @@ CONTRACTS: dict[str, type[dy.Schema]] = {
     "features_as_of": tables.FeaturesAsOfKeys,
     "predictions": tables.Predictions,
     "evaluations": tables.Evaluations,
+    "league": tables.League,
     "audits": tables.Audits,
     "skipped_tasks": tables.SkippedTasks,
     "risk_scores": tables.RiskScores,
     "true_risks": tables.TrueRisks,
     "oracle": tables.Oracle,
+    "trajectory_measures": tables.TrajectoryMeasures,
+    "trajectory_evaluations": tables.TrajectoryEvaluations,
+    "trajectory_importance": tables.TrajectoryImportance,
+    "trajectories": tables.Trajectories,
 }
 _FEATURE_TABLES = ("features", "features_as_of")
 

@@ -33,6 +33,7 @@ PUBLISHED: dict[str, type[dy.Schema]] = {
     "clinical_scores": tables.ClinicalScores,
     "predictions": tables.Predictions,
     "evaluations": tables.Evaluations,
+    "league": tables.League,
     "audits": tables.Audits,
     "skipped_tasks": tables.SkippedTasks,
     "risk_scores": tables.RiskScores,
@@ -41,9 +42,15 @@ PUBLISHED: dict[str, type[dy.Schema]] = {
     "record_counts": tables.RecordCounts,
     "true_risks": tables.TrueRisks,
     "oracle": tables.Oracle,
+    "trajectories": tables.Trajectories,
+    "trajectory_measures": tables.TrajectoryMeasures,
+    "trajectory_evaluations": tables.TrajectoryEvaluations,
+    "trajectory_importance": tables.TrajectoryImportance,
 }
 _WITHHELD = {"dataset": {"covers_until"}}  # columns
 _OF_THE_TRUTH = ("true_risks", "oracle")  # empty unless simulated for the predictions that stand
+# Empty unless made of the records as last read (`sequela trajectories`).
+_OF_COURSES = ("trajectories", "trajectory_measures", "trajectory_evaluations", "trajectory_importance")
 # Tables with rows about patients that may be older than the last reading; events never are.
 _OF_PATIENTS = [
     name for name, contract in PUBLISHED.items() if name != "events" and "subject_id" in contract.column_names()
@@ -141,10 +148,15 @@ def _forget_scores_of_others(home: Home) -> None:
 
 def _forget_what_was_made_before_the_reading(home: Home) -> None:
     """Delete what was made of the last reading's patients, some of whom may have left; it can be made again exactly."""
-    read = (home.meds / STATE).stat().st_mtime if (home.meds / STATE).exists() else 0
+    read = _time_of_reading(home)
     for made in (*(home.tables / "features_as_of").glob("*.vault"), *home.meds_labels.rglob("*.parquet")):
         if made.stat().st_mtime < read:
             made.unlink()
+
+
+def _time_of_reading(home: Home) -> float:
+    """When the records were last read, as a file's time; 0 when that is not known."""
+    return (home.meds / STATE).stat().st_mtime if (home.meds / STATE).exists() else 0
 
 
 def _count_strangers(connection: duckdb.DuckDBPyConnection) -> int:
@@ -172,6 +184,8 @@ def _files(name: str, home: Home) -> list[Path]:
         return sorted((home.tables / "risk_scores").glob("????-??-??.parquet"))
     file, judged = (home.tables / f"{one}.parquet" for one in (name, "predictions"))
     if name in _OF_THE_TRUTH and not (file.exists() and file.stat().st_mtime >= judged.stat().st_mtime):
+        return []
+    if name in _OF_COURSES and not (file.exists() and file.stat().st_mtime >= _time_of_reading(home)):
         return []
     if not file.exists():
         raise TableError(f"The table {name} has not been made yet. Run `sequela run` first.")

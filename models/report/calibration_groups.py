@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from models.discrimination import Resamples, interval, resampled_shares
+
 MOST_GROUPS = 10
 Z_95 = 1.959964
 
@@ -22,13 +24,18 @@ class RiskGroup:
 
 
 def risk_groups(
-    risk: NDArray[np.float64], events: NDArray[np.bool_], people: NDArray[np.int64], fewest: int
+    risk: NDArray[np.float64],
+    events: NDArray[np.bool_],
+    people: NDArray[np.int64],
+    fewest: int,
+    resamples: Resamples,
 ) -> list[RiskGroup]:
     """Rows sorted by risk and cut into ten, neighbours joined until no group is small; empty when even all are.
 
     In a group that is shown at least `fewest` people (or none) had the outcome, and as many (or none) did not.
-    risk, events and people (N,): forecast, outcome and patient of each row. The interval is Wilson's (J Am Stat Assoc
-    1927;22:209-12) and takes each row for itself: several rows of one patient make it a little too narrow.
+    risk, events and people (N,): forecast, outcome and patient of each row. The interval is that of the `resamples` of
+    whole patients, so that a patient's many rows count as one patient; where the outcome follows none of a group's
+    rows, or all, it is Wilson's (J Am Stat Assoc 1927;22:209-12) of the patients.
     """
     order = np.argsort(risk, kind="stable")
     groups: list[NDArray[np.int64]] = []
@@ -43,7 +50,7 @@ def risk_groups(
         if _may_be_shown(events[open_rows], people[open_rows], fewest):
             groups.append(open_rows)
             open_rows = order[:0]
-    return [_summary(risk[rows], events[rows], people[rows]) for rows in groups]
+    return [_summary(risk, events, people, rows, resamples) for rows in groups]
 
 
 def wilson_interval(events: int, rows: int) -> tuple[float, float]:
@@ -61,6 +68,17 @@ def _may_be_shown(events: NDArray[np.bool_], people: NDArray[np.int64], fewest: 
     return all(count == 0 or count >= fewest for count in counts)
 
 
-def _summary(risk: NDArray[np.float64], events: NDArray[np.bool_], people: NDArray[np.int64]) -> RiskGroup:
-    low, high = wilson_interval(int(events.sum()), len(events))
-    return RiskGroup(float(risk.mean()), float(events.mean()), low, high, len(risk), len(np.unique(people)))
+def _summary(
+    risk: NDArray[np.float64],
+    events: NDArray[np.bool_],
+    people: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    resamples: Resamples,
+) -> RiskGroup:
+    observed, patients = float(events[rows].mean()), len(np.unique(people[rows]))
+    if observed in (0.0, 1.0):
+        low, high = wilson_interval(int(observed) * patients, patients)
+    else:
+        is_here = np.isin(np.arange(len(risk)), rows)
+        low, high = interval(resampled_shares(events, is_here, resamples))
+    return RiskGroup(float(risk[rows].mean()), observed, low, high, len(rows), patients)

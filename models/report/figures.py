@@ -19,6 +19,7 @@ COLOURS = {
     "logistic_regression": "#3b75af",
     "lightgbm": "#519e3e",
     "timeline_transformer": "#b8442f",
+    "stack": "#1f1f1f",
 }
 COMPARATOR_COLOURS = ("#8a5a9e", "#c98a1b", "#2f9e98", "#b3648c", "#7d7d2e", "#5b5bb5")
 

@@ -10,6 +10,7 @@ from features.settings import StudySettings
 from features.tables import SPLITS
 from features.tasks.schema import Task
 from models.questions import Question
+from models.report.league_rows import league_rows
 from models.report.population import population_table
 from models.report.sections import task_section, title_of
 from models.report.small_cells import shown
@@ -34,18 +35,20 @@ def write_report(
     tasks: Sequence[Task] = (),
     features: pl.DataFrame | None = None,
     audits: pl.DataFrame | None = None,
+    league: pl.DataFrame | None = None,
 ) -> Path:
     """Write folder/index.html and return its path.
 
     Reads Labels, Predictions, Evaluations, SkippedTasks, DataProfile and RecordCounts. `tasks` puts the tasks into
     words; `features` (keys, age_years, is_female and the columns of comparators) describes the patients by age and sex
     and tells how often a clinical score had a value; `audits` (Audits) says whether the shape of the records gives an
-    outcome away. A count that stands for fewer than `settings.smallest_cell` people is not shown. `source_label` says
-    where the records came from; one that names Synthea, the example or a simulation puts a banner over the page:
-    nothing in it is about real people.
+    outcome away, `league` (League) whether a model beats the simpler ones. A count that stands for fewer than
+    `settings.smallest_cell` people is not shown. `source_label` says where the records came from; one that names
+    Synthea, the example or a simulation puts a banner over the page: nothing in it is about real people.
     """
     smallest = settings.smallest_cell
     defined = {task.name: task for task in tasks}
+    league_models, league_lines = ([], []) if league is None else league_rows(league, tasks)
     return fill_page(
         folder / "index.html",
         "page.html",
@@ -70,6 +73,8 @@ def write_report(
             )
             for task, horizon in evaluations.select("task", "horizon_days").unique().sort(pl.all()).iter_rows()
         ],
+        league_models=league_models,
+        league=league_lines,
         skipped=[row | {"title": title_of(row["task"], tasks)} for row in skipped.sort("task").rows(named=True)],
         records=[
             row | {"records": shown(row["records"], row["records"], smallest)}

@@ -127,7 +127,9 @@ def task_section(
         model: _rung(words[model], table[model], differences.get(model), is_rounded, valued.get(model, 1.0))
         for model in ladder
     }
-    groups = risk_groups(by_model[released]["risk"].to_numpy(), events, subjects, smallest) if released else []
+    groups = (
+        risk_groups(by_model[released]["risk"].to_numpy(), events, subjects, smallest, resamples) if released else []
+    )
     asked = labels.filter(is_asked)
     followed_too_short, died_first = left_out(asked, smallest)
     return TaskSection(

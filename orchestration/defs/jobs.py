@@ -9,11 +9,12 @@ READING = dg.AssetSelection.assets(
 ).required_multi_asset_neighbors()
 SCORING = dg.AssetSelection.assets("risk_scores", "warehouse")
 A_PAST_DAY = dg.AssetSelection.assets("features_as_of")
+TRAJECTORIES = dg.AssetSelection.assets("trajectory_model", "trajectories").required_multi_asset_neighbors()
 TRUTH = dg.AssetSelection.assets("true_risks", "oracle")
 
 main_job = dg.define_asset_job(
     "main_job",
-    selection=dg.AssetSelection.all() - SCORING - A_PAST_DAY - TRUTH,
+    selection=dg.AssetSelection.all() - SCORING - A_PAST_DAY - TRUTH - TRAJECTORIES,
     description="From the source of records to the judged models and the report.",
 )
 score_day = dg.define_asset_job(
@@ -26,6 +27,11 @@ truth_job = dg.define_asset_job(
     "truth_job",
     selection=TRUTH | dg.AssetSelection.assets("warehouse"),
     description="Of a simulated population: the true risks, and how near the judged models come to them; publish.",
+)
+trajectory_job = dg.define_asset_job(
+    "trajectory_job",
+    selection=TRAJECTORIES | dg.AssetSelection.assets("warehouse"),
+    description="Models of the courses of laboratory values and vital signs, and everybody's forecast; publish.",
 )
 nightly_scores = dg.define_asset_job(
     "nightly_scores",

@@ -11,7 +11,7 @@ import polars as pl
 from features.record_shape import SHAPE, record_shape
 from features.tasks.in_records import unanswerable
 from features.tasks.schema import load_tasks
-from orchestration.plots import auroc_chart
+from orchestration.plots import auroc_chart, league_chart
 from orchestration.resources import Study
 from orchestration.source_labels import source_label
 from orchestration.tables_io import column_schema
@@ -35,7 +35,7 @@ def _table(name: str, description: str) -> dg.AssetOut:
         "risk_model": dg.AssetOut(
             description="The fitted ladder: weights, settings, vocabulary, calibration; no pickled code.",
             group_name="models",
-            code_version="1",
+            code_version="2",
             kinds={"pytorch", "lightgbm"},
             dagster_type=dg.Nothing,
         ),
@@ -114,6 +114,30 @@ def _measures(evaluations: pl.DataFrame) -> dict[str, float | dg.MarkdownMetadat
 
 @dg.asset(
     group_name="evaluation",
+    kinds={"polars"},
+    code_version="1",
+    metadata={"dagster/column_schema": column_schema("league")},
+)
+def league(study: Study, predictions: pl.LazyFrame, evaluations: pl.LazyFrame) -> dg.MaterializeResult[pl.DataFrame]:
+    """Every model beside the best simpler one on the same held-out rows."""
+    from models.league import league_table
+
+    table = league_table(predictions.collect(), evaluations.collect(), study.settings)
+    return dg.MaterializeResult(value=table, metadata=_gains(table))
+
+
+def _gains(table: pl.DataFrame) -> dict[str, float | dg.MarkdownMetadataValue]:
+    """AUROC above the best simpler model, for Dagster to plot over runs, and a picture of all."""
+    compared = table.drop_nulls("difference")
+    floats = {
+        f"{row['task']}_{row['horizon_days']}d_{row['model']}": float(row["difference"])
+        for row in compared.iter_rows(named=True)
+    }
+    return {**floats, **({"league_chart": league_chart(compared)} if compared.height else {})}
+
+
+@dg.asset(
+    group_name="evaluation",
     kinds={"lightgbm"},
     code_version="1",
     deps=["timelines"],
@@ -156,6 +180,7 @@ def report(
     features: pl.LazyFrame,
     predictions: pl.LazyFrame,
     evaluations: pl.LazyFrame,
+    league: pl.LazyFrame,
     audits: pl.LazyFrame,
     skipped_tasks: pl.LazyFrame,
     data_profile: pl.LazyFrame,
@@ -183,5 +208,6 @@ def report(
         tasks=tasks,
         features=features.select("subject_id", "prediction_time", pl.col(sorted(shown & columns))).collect(),
         audits=audits.collect(),
+        league=league.collect(),
     )
     return dg.MaterializeResult(metadata={"page": dg.MetadataValue.path(page)})

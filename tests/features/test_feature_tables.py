@@ -59,6 +59,14 @@ def features(events: pl.LazyFrame = EVENTS, at: datetime = NOON) -> dict[str, fl
     return build_features(events, times(at), PLAN).row(0, named=True)
 
 
+def test_as_many_rows_as_columns_are_no_transpose():
+    """Such a table is square, and nothing about its shape tells rows from columns."""
+    plan = PLAN.filter(pl.col("feature").is_in(["age_years", "is_female", "has_type_2_diabetes"]))
+    square = build_features(EVENTS, times(day(-1), NOON, day(1)), plan)
+    assert square["is_female"].to_list() == [1, 1, 1]
+    assert square["age_years"].to_list() == pytest.approx([49.996, 49.999, 50.001], abs=0.001)
+
+
 @pytest.mark.parametrize(
     ("feature", "expected"),
     [

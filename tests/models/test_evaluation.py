@@ -40,6 +40,13 @@ def test_the_best_model_is_released_when_it_tells_more_than_the_base_rate():
     assert choose_released(predictions({"lightgbm": risk, "age_sex": risk}, events), SETTINGS) == "age_sex"
 
 
+def test_the_stack_goes_before_a_model_that_is_hardly_better():
+    risk, events = draw(400, effect=2)
+    nearly, far = (sigmoid(logit(risk) * factor) for factor in (0.9, 0.2))
+    assert choose_released(predictions({"lightgbm": risk, "stack": nearly}, events), SETTINGS) == "stack"
+    assert choose_released(predictions({"lightgbm": risk, "stack": far}, events), SETTINGS) == "lightgbm"
+
+
 def test_a_model_that_knows_nothing_is_not_released():
     risk, events = draw(400, effect=2)
     assert choose_released(predictions({}, events), SETTINGS) is None

@@ -13,7 +13,7 @@ from features.tables import Evaluations, Predictions, RiskScores, checked
 from features.tasks.schema import Comparator
 from models.evaluation import choose_released
 from models.label_shuffle import shuffled_by_patient
-from models.ladder import LADDER, comparators_of, ladder_of, words_of
+from models.ladder import LADDER, STACK, comparators_of, ladder_of, words_of
 from models.prediction import score_patients
 from models.questions import Question
 from models.saved_model import SavedModel, load_model
@@ -111,7 +111,7 @@ def test_a_planted_effect_is_found(ladder):
 
 
 def test_a_clinical_score_is_a_rung_after_age_and_sex(ladder):
-    assert RUNGS == ("age_sex", "planted_score", "logistic_regression", "lightgbm", "timeline_transformer")
+    assert RUNGS == ("age_sex", "planted_score", "logistic_regression", "lightgbm", "timeline_transformer", "stack")
     assert tuple(ladder.evaluations["model"]) == RUNGS
     assert comparators_of(RUNGS) == ("planted_score",)
 
@@ -222,11 +222,13 @@ def test_moving_every_date_by_weeks_changes_no_score(saved, population, name):
 def test_saved_and_loaded_models_give_the_risks_of_training(saved, ladder, population, name):
     """A prediction of training and a score of the loaded model, of the same patient at the same time, agree."""
     scores = score(released_as(saved, name), population)
-    predicted = ladder.predictions.filter(pl.col("model") == name).join(
+    # A tuning row's score by the stack comes from one fitted without that patient.
+    told = pl.col("split") == "held_out" if name == STACK else True
+    predicted = ladder.predictions.filter(pl.col("model") == name, told).join(
         eligible(population), on=["subject_id", "prediction_time"]
     )
-    both = scores.select("subject_id", scored="risk").join(predicted, on="subject_id")
-    assert both.height > 100
+    both = scores.filter(~pl.col("is_unlike")).select("subject_id", scored="risk").join(predicted, on="subject_id")
+    assert both.height > 50
     assert both["scored"].to_list() == pytest.approx(both["risk"].to_list(), abs=1e-6)
 
 
@@ -235,11 +237,13 @@ def test_scores_say_who_how_likely_how_sure_and_why(saved, population):
     assert scores.height == population.labels["subject_id"].n_unique()
     assert scores.filter(pl.col("risk_low") > pl.col("risk")).is_empty()
     assert scores.filter(pl.col("risk_high") < pl.col("risk")).is_empty()
-    assert scores["risk_low"].ne(scores["risk_high"]).all()
+    told = scores.filter(~pl.col("is_unlike"))
+    assert told.height > 0.9 * scores.height
+    assert told["risk_low"].ne(told["risk_high"]).all()
     assert set(scores["model_version"]) == {saved.version}
     assert scores["reasons"].list.len().max() <= 5
     assert not any(dtype == pl.Datetime for dtype in scores.dtypes)
-    highest = scores.sort("risk").tail(1)["reasons"].item().to_list()
+    highest = scores.sort("risk", nulls_last=False).tail(1)["reasons"].item().to_list()
     assert highest[0]["label"].startswith("Planted findings in 2 years: ")
     assert highest[0]["contribution"] > 0
     planted = population.events.filter(pl.col("code") == PLANTED)["record_id"].to_list()
@@ -259,12 +263,53 @@ def test_the_transformer_names_the_events_behind_a_risk(saved, population):
         "data-1",
         codes=codes,
     )
-    top = scores.sort("risk").tail(1)["reasons"].item().to_list()[0]
+    top = scores.sort("risk", nulls_last=False).tail(1)["reasons"].item().to_list()[0]
     assert top["label"] == "Planted finding"
     assert top["contribution"] > 0
-    who = scores.sort("risk").tail(1)["subject_id"].item()
+    who = scores.sort("risk", nulls_last=False).tail(1)["subject_id"].item()
     of_patient = population.events.filter(pl.col("subject_id") == who, pl.col("code") == PLANTED)
     assert set(top["record_ids"]) <= set(of_patient["record_id"])
+
+
+def test_a_stacks_reasons_are_those_of_its_members(saved, population):
+    """Each contribution is that of the members, times their weights: the age counts once, over all models."""
+    weights = saved.questions[QUESTION].stack.weights
+    assert set(weights) == {*RUNGS} - {STACK}
+    alone = score(released_as(saved, "age_sex"), population).sort("subject_id")
+    only_that = {name: (2.0 if name == "age_sex" else 0.0) for name in weights}
+    entry = saved.questions[QUESTION]
+    entry = entry.model_copy(update={"released": STACK, "stack": entry.stack.model_copy(update={"weights": only_that})})
+    twice = score(replace(saved, questions={QUESTION: entry}), population).sort("subject_id")
+    for of_one, of_stack in zip(alone["reasons"].to_list(), twice["reasons"].to_list(), strict=True):
+        assert [reason["label"] for reason in of_one] == [reason["label"] for reason in of_stack]
+        assert [2 * reason["contribution"] for reason in of_one] == pytest.approx(
+            [reason["contribution"] for reason in of_stack]
+        )
+    from_all = (
+        score(released_as(saved, STACK), population).sort("risk", nulls_last=False).tail(1)["reasons"].item().to_list()
+    )
+    assert from_all[0]["contribution"] > 0
+    assert any("lanted" in reason["label"] for reason in from_all)
+
+
+def test_a_patient_unlike_those_learnt_from_gets_no_risk_and_is_told_why(saved, population):
+    """Ages 20 years lower, and codes that nobody had: the row stands there without a risk."""
+    rows = eligible(population)
+    young, foreign = rows["subject_id"].to_list()[:2]
+    is_birth = (pl.col("code") == "MEDS_BIRTH") & (pl.col("subject_id") == young)
+    is_dated = pl.col("known_time").is_not_null() & (pl.col("subject_id") == foreign) & (pl.col("code") != "MEDS_BIRTH")
+    later = pl.col("time") + pl.duration(days=365 * 60)
+    events = population.events.with_columns(
+        time=pl.when(is_birth).then(later).otherwise("time"),
+        code=pl.when(is_dated).then(pl.lit("LOCAL//nobody-had-this")).otherwise("code"),
+    )
+    scores = {row["subject_id"]: row for row in score(saved, population, events).iter_rows(named=True)}
+    assert (scores[young]["risk"], scores[young]["risk_low"], scores[young]["reasons"]) == (None, None, [])
+    assert scores[young]["is_unlike"]
+    assert scores[young]["unlike_because"].startswith("Age outside ")
+    assert scores[foreign]["risk"] is None
+    assert scores[foreign]["unlike_because"] == "100% of the codes are not known to the model"
+    assert sum(row["is_unlike"] for row in scores.values()) < 0.1 * len(scores)
 
 
 def test_scoring_twice_or_in_another_order_gives_the_same_rows(saved, population):

@@ -23,7 +23,7 @@ def _predictions(scores: list[float], split: str = "held_out") -> pl.DataFrame:
             "split": [split] * 24,
             "model": ["lightgbm"] * 24,
             "score": scores * 2,
-            "risk": [0.5] * 24,
+            "risk": [0.5 + score / 10 for score in scores] * 2,
             "is_event": EVENTS,
         }
     )
@@ -53,6 +53,12 @@ def test_share_of_the_oracle_by_hand():
     assert row["oracle_share"] == pytest.approx(0.2)
     assert (row["rows"], row["events"]) == (24, 12)
     assert row["oracle_low"] <= row["oracle_auroc"] <= row["oracle_high"]
+    assert row["share_low"] < 0.2 < row["share_high"] < 1
+
+
+def test_who_tells_what_the_truth_tells_has_all_of_it_in_every_resample():
+    [row] = compare_with_oracle(_predictions(TRUTH[:12]), _true_risks(), 50, 1).iter_rows(named=True)
+    assert (row["oracle_share"], row["share_low"], row["share_high"]) == (1, 1, 1)
 
 
 def test_only_held_out_rows_as_usual_count():

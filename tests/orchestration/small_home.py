@@ -72,7 +72,14 @@ def labels() -> pl.DataFrame:
 def scores(as_of: date, subjects: list[int]) -> pl.DataFrame:
     """A risk for each of `subjects` on one day."""
     row = {"as_of": as_of, "task": "acute_care", "horizon_days": 365, "risk": 0.2, "risk_low": 0.1, "risk_high": 0.3}
-    row |= {"model": "age_sex", "model_version": "m", "data_version": "d", "reasons": []}
+    row |= {
+        "is_unlike": False,
+        "unlike_because": None,
+        "model": "age_sex",
+        "model_version": "m",
+        "data_version": "d",
+        "reasons": [],
+    }
     return pl.DataFrame(
         [row | {"subject_id": subject} for subject in subjects], schema=tables.empty(tables.RiskScores).schema
     )

@@ -23,7 +23,12 @@ MUST_HOLD = {
     "no_sequence_from_the_future",
     "every_published_subject_is_in_the_timelines",
 }
-SHOULD_HOLD = {"sampled_records_follow_r4", "the_server_exported_everything", "record_shape_is_silent"}
+SHOULD_HOLD = {
+    "sampled_records_follow_r4",
+    "the_server_exported_everything",
+    "record_shape_is_silent",
+    "trajectory_bands_cover",
+}
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +80,15 @@ def test_today_can_be_scored(definitions):
     days = definitions.resolve_job_def("score_day").partitions_def
     assert days.get_partition_keys()[0] == "2000-01-01"
     assert days.has_partition_key(datetime.now(UTC).date().isoformat())
+
+
+def test_courses_are_a_job_of_their_own(definitions):
+    steps = {
+        job: {node.name for node in definitions.resolve_job_def(job).nodes} for job in ("main_job", "trajectory_job")
+    }
+    ours = {"train_trajectory_models", "trajectories"}
+    assert ours <= steps["trajectory_job"]
+    assert not ours & steps["main_job"]
 
 
 def test_nothing_is_pickled(definitions):

@@ -57,7 +57,7 @@ def test_every_line_reads_a_row(home):
 
 def test_every_question_is_answered(home):
     questions = blocks("sql")
-    assert len(questions) == 5
+    assert len(questions) == 6
     with duckdb.connect(str(home.warehouse), read_only=True) as warehouse:
         for question in questions:
             warehouse.sql(question).fetchall()

@@ -153,6 +153,19 @@ def test_what_was_left_out_is_told(home):
     assert any(line.endswith('"FROM quarantine"') for line in lines)
 
 
+def test_patients_without_a_risk_are_told_but_not_how_few(home):
+    assert not [line for line in summary_lines(home, DAY, 11) if "no risk" in line]
+    file = home.tables / "risk_scores" / f"{DAY}.parquet"
+    one = pl.read_parquet(file)
+    unlike = {"risk": None, "is_unlike": True, "unlike_because": "Age outside 60 to 95, the range learnt from"}
+    for patients, told in ((2, "fewer than 11 patients"), (12, "12 patients")):
+        rows = [one.row(0, named=True) | unlike | {"subject_id": 100 + subject} for subject in range(patients)]
+        pl.concat([one, pl.DataFrame(rows, schema=one.schema)]).write_parquet(file)
+        lines = summary_lines(home, DAY, 11)
+        assert [line for line in lines if line.startswith(f"  no risk    {told} unlike those learnt from")]
+        assert [line for line in lines if line.startswith("  scores     1 risk as of")]
+
+
 def test_a_file_that_ends_too_early_is_told_loudly(home):
     refused = {"file": "Condition.ndjson.gz", "offset": 9, "resource_type": "Condition"}
     write(home, "quarantine", [refused | {"reason": "compressed file ends too early"}])

@@ -8,8 +8,10 @@ import pytest
 from features.settings import StudySettings
 from features.tables import Audits, DataProfile, Labels, Predictions, RecordCounts, SkippedTasks, empty
 from features.tasks.schema import Comparator, load_tasks
+from models.discrimination import draw_resamples
 from models.evaluation import evaluate, tuning_threshold
 from models.ladder import LADDER
+from models.league import league_table
 from models.questions import Question
 from models.report import write_report
 from models.report.calibration_groups import risk_groups, wilson_interval
@@ -47,6 +49,7 @@ def report(
     knows: bool = True,
     rungs: tuple[str, ...] = LADDER,
     audits: pl.DataFrame | None = None,
+    with_league: bool = False,
 ):
     random = np.random.default_rng(0)
     start = datetime(2015, 1, 1)
@@ -84,8 +87,21 @@ def report(
         tasks=load_tasks(),
         features=described(people),
         audits=audits,
+        league=league_table(judged, evaluations, SETTINGS) if with_league else None,
     )
     return path.read_text()
+
+
+def test_what_the_other_models_gain_over_the_best_simpler_one_is_told(tmp_path):
+    page = report(tmp_path, with_league=True)
+    start = page.index("Is a model better than every simpler one?")
+    told = page[start : page.index("</table>", start)]
+    # Every rung forecasts the same here, so of a tie age and sex is the best, and the transformer gains nothing.
+    assert "<td>Age and sex, 0." in told
+    assert "Timeline transformer</th>" in told
+    assert "+0.00 (+0.00 to +0.00)" in told
+    assert "<strong>better" not in told
+    assert "every simpler one" not in report(tmp_path)
 
 
 def test_the_page_stands_alone_and_says_what_matters(tmp_path):
@@ -222,15 +238,31 @@ def test_each_group_of_like_risk_may_be_shown():
     people = np.repeat(np.arange(100), 5)
     risk = random.random(500) ** 2
     events = random.random(500) < risk
-    groups = risk_groups(risk, events, people, fewest=11)
+    resamples = draw_resamples(people, 200, [1])
+    groups = risk_groups(risk, events, people, 11, resamples)
     assert 3 <= len(groups) <= 10
     assert sum(group.times for group in groups) == 500
     assert all(group.patients >= 11 for group in groups)
     assert [group.forecast for group in groups] == sorted(group.forecast for group in groups)
     assert all(group.low <= group.observed <= group.high for group in groups)
     # Three people with the outcome: any group that holds some of them would tell on them.
-    assert risk_groups(risk, people < 3, people, fewest=11) == []
-    assert risk_groups(risk[:9], events[:9], np.arange(9), fewest=11) == []
+    assert risk_groups(risk, people < 3, people, 11, resamples) == []
+    assert risk_groups(risk[:9], events[:9], np.arange(9), 11, draw_resamples(np.arange(9), 20, [1])) == []
+
+
+def test_many_rows_of_one_patient_do_not_narrow_a_groups_interval():
+    """100 patients of one risk, half with the outcome: 50 rows of each give the interval that one row of each gives."""
+    outcome = np.arange(100) % 2 == 0
+
+    def width(rows_each: int) -> float:
+        people = np.repeat(np.arange(100), rows_each)
+        risk, events = np.full(len(people), 0.5) + people * 1e-9, np.repeat(outcome, rows_each)
+        group = risk_groups(risk, events, people, 45, draw_resamples(people, 500, [1]))[0]
+        return group.high - group.low
+
+    # With fewest 45 all hundred are one group; 2 x 1.96 x sqrt(0.25 / 100) = 0.196
+    assert width(1) == pytest.approx(0.196, abs=0.03)
+    assert width(50) == pytest.approx(width(1), abs=1e-9)
 
 
 def test_wilson_interval_by_hand():

@@ -1,0 +1,1 @@
+"""The course of laboratory values and vital signs: quantile forecasts, judged against simple ones."""
