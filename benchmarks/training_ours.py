@@ -19,7 +19,7 @@ from models.recurrent import RecurrentSettings, commonest_measured
 from models.recurrent_models import RecurrentShape, built
 from models.risk_transformer import RiskTransformer, TransformerSettings
 from models.sequences import Sequences, Spans, ages_years, build_sequences, seen_events
-from models.training import HazardLabels, HazardTask, hazard_labels
+from models.hazard_labels import HazardLabels, HazardTask, hazard_labels
 from models.visit_encoder import EncoderShape, VisitEncoder
 from models.vocabulary import SequenceVocabulary, chronic_groups, fit_vocabulary
 

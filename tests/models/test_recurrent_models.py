@@ -6,14 +6,14 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from models.hazard_training import network_log_odds
+from models.training import forecast_log_odds
 from models.hazards import interval_edges
 from models.questions import KEYS
 from models.recurrent import RecurrentRisk, RecurrentSettings
 from models.recurrent_models import RecurrentShape, fit_recurrent, read_recurrent, write_recurrent
 from models.retain import Retain
 from models.sequences import ages_years, build_sequences, seen_events
-from models.training import HazardTask, hazard_labels
+from models.hazard_labels import HazardTask, hazard_labels
 from models.visit_encoder import EncoderShape
 from models.vocabulary import chronic_groups, fit_vocabulary
 from tests.models.planted_population import GLUCOSE, SETTINGS, TASK, draw_population
@@ -50,7 +50,7 @@ def test_a_planted_signal_is_learnt_again_alike_and_saved(kind: str, tmp_path: P
         return made
 
     def scored(network: RecurrentRisk | Retain) -> np.ndarray:
-        return network_log_odds(network, sequences, held_out, [(0, 4)])[:, 0]
+        return forecast_log_odds(network, sequences, held_out, [(0, 4)])[:, 0]
 
     shape, network = fitted()
     scores = scored(network)
