@@ -47,6 +47,18 @@ class SplitSettings(_Settings):
     held_out: float = Field(0.20, gt=0, lt=1)
 
 
+class ModelSettings(_Settings):
+    """Which sequence models are fitted beside the timeline transformer, and on what."""
+
+    recurrent: Literal["gru_d", "retain", "none"] = Field(
+        "gru_d", description="The recurrent network of the ladder: GRU-D, RETAIN (explains itself), or none."
+    )
+    accelerator: Literal["cpu", "cuda", "mps", "auto"] = Field(
+        "cpu", description="Where they are fitted; on the processor a run can be repeated to the bit."
+    )
+    devices: int = Field(1, ge=1, description="GPUs that share the fitting.")
+
+
 class StudySettings(_Settings):
     """Every choice of a study that changes its results."""
 
@@ -63,6 +75,7 @@ class StudySettings(_Settings):
     records: RecordSettings = RecordSettings()
     observation: ObservationSettings = ObservationSettings()
     splits: SplitSettings = SplitSettings()
+    models: ModelSettings = ModelSettings()
 
 
 def load_settings(path: Path | None = None, seed: int | None = None) -> StudySettings:

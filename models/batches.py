@@ -16,6 +16,7 @@ from models.sequences import DAY_US, DAYS_PER_YEAR, Sequences, Spans, ends
 
 ROWS_PER_STRETCH = 32
 PLACES_PER_FORECAST = 8_192
+OLDEST_AGE_YEARS = 90.0  # an older person is as old
 
 
 @dataclass(frozen=True)
@@ -23,11 +24,12 @@ class SequenceBatch:
     """S stretches padded to V visits and Q rows, with their E events; T = V + Q places, visits before rows.
 
     moments_us (S, T): when each visit begins, and each prediction time, before the last one of its stretch (at most
-    0); days (S, T): the day of that, likewise. ages (S, T): years / 100. gaps (S, T): days since the visit before,
-    for a row since its last past visit; 0 when there is none. is_seen (S, T, V): the visits before or at a visit, and those of a row's past. tokens, values
-    (E,), NaN for no value; bag_starts (S * T,) where each place's events start, bag_sizes (S * T,). For a row they
-    are its state and its own day. rows (N,), row_places (N,): which rows these are, and where they stand in S * T.
-    is_state (E,): whether an event belongs to a row's state.
+    0); days (S, T): the day of that, likewise. ages (S, T): years / 100. gaps (S, T): of a row, days since its last
+    past visit, 0 when there is none; of a visit 0, because the visit before it may lie before a row's look-back.
+    is_seen (S, T, V): the visits before or at a visit, and those of a row's past. tokens, values (E,), NaN for no
+    value; bag_starts (S * T,) where each place's events start, bag_sizes (S * T,). For a row they are its state and its
+    own day. is_state (E,): whether an event belongs to a row's state. rows (N,), row_places (N,): which rows these are,
+    and where they stand in S * T.
     """
 
     moments_us: Tensor
@@ -124,14 +126,15 @@ def batch_of(sequences: Sequences, stretches: Stretches, chosen: NDArray[np.inte
     moments[of_visits] = visit_us - np.repeat(last_us, visit_spans.sizes)
     moments[of_rows] = asked_us - np.repeat(last_us, row_counts)
     moments = moments.reshape(shape)
-    ages = (age_at_last[:, None] + moments / (DAY_US * DAYS_PER_YEAR)) / 100
+    ages = age_at_last[:, None] + moments / (DAY_US * DAYS_PER_YEAR)
+    # At each place for itself: a visit or a row is as old beside later rows as without them.
+    ages = np.where(np.isnan(ages), sequences.median_age_years, ages).clip(max=OLDEST_AGE_YEARS) / 100
 
     days = np.zeros(places, dtype=np.int64)
     days[of_visits], days[of_rows] = visit_us // DAY_US, asked_us // DAY_US
     days = days.reshape(shape) - (last_us // DAY_US)[:, None]
 
     gaps = np.zeros(places)
-    gaps[of_visits] = sequences.gaps_days[visits]
     past = sequences.past[rows]
     newest = (past.starts + past.sizes - 1).clip(min=0)
     if len(sequences.known_us):

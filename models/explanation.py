@@ -1,11 +1,10 @@
 """Why this risk? The largest contributions to one patient's score, in words, with the records behind each.
 
 Contributions are log-odds added (above 0) or taken (below 0) before recalibration: for linear models coefficient x
-standardised value, against a typical train patient; for LightGBM TreeSHAP; for the transformer integrated
-gradients along each event's strength, from a timeline of the same person (age, sex, chronic conditions known before
-the look-back) with the same visits but nothing in them. So a transformer's reasons name dated events of the look-back
-only: what a person is throughout has no absence to compare with. They say what moved the model, not what would move
-the patient's health.
+standardised value, against a typical train patient; for LightGBM TreeSHAP; for the sequence models integrated
+gradients along each event's strength, from a timeline of the same person (age, sex, chronic conditions) with the same
+visits but nothing in them. So their reasons name dated events of the look-back only: what a person is throughout has no
+absence to compare with. They say what moved the model, not what would move the patient's health.
 """
 
 from collections.abc import Sequence
@@ -14,19 +13,20 @@ import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
-from models.batches import STATE, batch_of, event_counts, event_places, parts_of
+from models.batches import PLACES_PER_FORECAST, SequenceBatch, batch_of, batches_of, row_events, stretches_of
 from models.hazards import incidence_log_odds
 from models.questions import KEYS
 from models.reason_words import feature_label, number_in_words, token_name
-from models.risk_transformer import RiskTransformer
-from models.sequences import Sequences, Spans, ends
+from models.sequences import Sequences
 from models.training import steady_threads
 from models.vocabulary import SequenceVocabulary
 
 REASONS = 5
 RECORDS_PER_REASON = 3
-PATH_POINTS = 8
+PATH_POINTS = 20
+PATH_POWER = 4  # strengths crowd near 0, where a mean of values turns from nothing to what it is
 
 
 def feature_reasons(
@@ -61,32 +61,42 @@ def feature_reasons(
 
 
 def event_contributions(
-    model: RiskTransformer, sequences: Sequences, rows: NDArray[np.integer], task: int, intervals: int
+    network: nn.Module, sequences: Sequences, rows: NDArray[np.integer], task: int, intervals: int
 ) -> NDArray[np.float64]:
     """What each event adds to the log-odds of one outcome, by integrated gradients (Sundararajan 2017).
 
-    The strength of every event of the look-back goes from 0 (absent) to 1 (as recorded) at the same pace; sex and
-    the chronic state before the look-back stay as recorded. Returns one number for each event that `rows` see, row
-    after row, nought for the state; those of a row sum to its log-odds less those with the state alone.
+    `network` is any sequence network: called with a batch and the strength of each event, it gives logits (N, Q, K, 3).
+    The strength of every event of the look-back goes from 0 (absent) to 1 (as recorded) at the same pace; sex and the
+    chronic state stay as recorded. Returns one number for each event that `rows` see, row after row, those of a row in
+    the order of row_events, nought for the state; they sum to its log-odds less those with the state alone.
     """
-    points, shares = np.polynomial.legendre.leggauss(PATH_POINTS)
-    counts = event_counts(sequences, rows)
-    of_rows = Spans(ends(counts)[:-1], counts)
-    contributions = np.zeros(counts.sum())
-    model.eval()
+    # A stretch for each row, so that an event seen by several rows counts in each for itself.
+    stretches = stretches_of(sequences, np.unique(rows), most=1)
+    of_stretches: list[NDArray[np.float64]] = [np.zeros(0)] * len(stretches)
+    network.eval()
     with steady_threads():
-        for part in parts_of(sequences, rows):
-            batch = batch_of(sequences, rows[part])
-            is_dated = (batch.visits[:, :, 3].flatten() != STATE).repeat_interleave(batch.bag_sizes)  # (E,)
-            total = torch.zeros(len(batch.values), dtype=torch.float64)
-            for point, share in zip(points, shares, strict=True):
-                weights = torch.ones_like(batch.values).where(~is_dated, (point + 1) / 2).requires_grad_()
-                logits = model.at_prediction_time(batch, weights)  # (B, Q, K, 3)
-                answer = incidence_log_odds(logits[:, task], intervals).sum()
-                (slope,) = torch.autograd.grad(answer, weights)
-                total += slope.double() * is_dated * share / 2
-            contributions[of_rows[part].places()] = total.numpy()
-    return contributions
+        for chosen in batches_of(stretches.lengths(), PLACES_PER_FORECAST):
+            batch = batch_of(sequences, stretches, chosen)
+            total = _integrated_gradients(network, batch, task, intervals)
+            sizes = batch.bag_sizes.view(len(chosen), -1).sum(dim=1)
+            for stretch, own in zip(chosen, total.split(sizes.tolist()), strict=True):
+                of_stretches[stretch] = own.numpy()
+    stretch_of_row = dict(zip(stretches.rows.tolist(), of_stretches, strict=True))
+    return np.concatenate([np.zeros(0), *(stretch_of_row[row] for row in np.asarray(rows).tolist())])
+
+
+def _integrated_gradients(network: nn.Module, batch: SequenceBatch, task: int, intervals: int) -> Tensor:
+    """Shapes: -> (E,), in the order of the batch's events."""
+    points, shares = np.polynomial.legendre.leggauss(PATH_POINTS)
+    total = torch.zeros(len(batch.values), dtype=torch.float64)
+    for point, share in zip((points + 1) / 2, shares / 2, strict=True):
+        strength = point**PATH_POWER
+        pace = PATH_POWER * point ** (PATH_POWER - 1)
+        weights = torch.ones_like(batch.values).where(batch.is_state, strength).requires_grad_()
+        answer = incidence_log_odds(network(batch, weights)[:, task], intervals).sum()
+        (slope,) = torch.autograd.grad(answer, weights)
+        total += slope.double().masked_fill(batch.is_state, 0) * share * pace
+    return total
 
 
 def event_reasons(
@@ -102,8 +112,9 @@ def event_reasons(
     at most 5 for each row, largest first, in the order of `rows`. `code_names` puts codes into words (token_name says
     what a code without a name becomes).
     """
-    events = sequences.events[event_places(sequences, rows)].with_columns(
-        row=pl.Series(np.repeat(np.arange(len(rows)), event_counts(sequences, rows))),
+    places = [row_events(sequences, row) for row in np.asarray(rows).tolist()]
+    events = sequences.events[np.concatenate([np.zeros(0, np.int64), *places])].with_columns(
+        row=pl.Series(np.repeat(np.arange(len(places)), [len(of_row) for of_row in places]), dtype=pl.Int64),
         contribution=pl.Series(contributions),
         place=pl.int_range(pl.len()),
     )

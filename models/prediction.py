@@ -14,7 +14,8 @@ from models.explanation import event_contributions, event_reasons, feature_reaso
 from models.familiarity import unknown_shares, unlike_because
 from models.ladder import SEQUENCE_MODELS, STACK
 from models.questions import KEYS, Question, feature_matrix
-from models.saved_model import ReleasedModel, SavedModel, transformer_place
+from models.saved_model import ReleasedModel, SavedModel
+from models.sequence_models import place_of
 from models.sequences import Sequences, build_sequences
 from models.stack import stacked
 from models.training import forecast_log_odds
@@ -46,6 +47,7 @@ def score_patients(
         raise ScoringError("A patient is eligible twice for one task on one day. Give one prediction time for each.")
     names = _code_names(codes)
     unknown = _unknown_codes(model, events, wanted)
+    timelines = _timelines(model, events, wanted)
     tables = [empty(RiskScores)]
     for question, entry in sorted(model.questions.items()):
         rows = wanted.filter(pl.col("task") == question.task, pl.col("horizon_days") == question.horizon_days).select(
@@ -54,7 +56,7 @@ def score_patients(
         if rows.is_empty():
             continue
         matrix = feature_matrix(features, rows, model.feature_columns)
-        scores, distance, reasons = _score_question(model, question, entry, rows, events, matrix, names)
+        scores, distance, reasons = _score_question(model, question, entry, rows, events, matrix, timelines, names)
         low, high = risk_interval(entry.calibration[entry.released], scores, distance)
         tables.append(
             rows.with_columns(
@@ -88,6 +90,7 @@ def _score_question(
     rows: pl.DataFrame,
     events: pl.LazyFrame,
     matrix: NDArray[np.float32],
+    timelines: Sequences | None,
     names: dict[str, str],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None, pl.DataFrame]:
     """Log-odds of each row by the released model, the distance of a stack's members from it, and the reasons
@@ -111,7 +114,7 @@ def _score_question(
         reasons.append(feature_reasons(terms, columns, values, model.definitions, events))
     for name in SEQUENCE_MODELS:
         if name in counting:
-            scores[name], of_events = _score_by_timeline(model, question, rows, events, names)
+            scores[name], of_events = _score_by_timeline(model, name, question, rows, timelines, names)
             reasons.append(of_events.with_columns(pl.col("contribution") * counting[name]))
     if not is_stack:
         return scores[entry.released], None, largest_reasons(reasons)
@@ -131,17 +134,32 @@ def _score_by_features(
     return linear_log_odds(linear, matrix, columns), linear_terms(linear, matrix, columns), linear.features
 
 
+def _timelines(model: SavedModel, events: pl.LazyFrame, wanted: pl.DataFrame) -> Sequences | None:
+    """What the sequence models see at each prediction time, sorted by the keys; None when no model reads it."""
+    reads = [name for entry in model.questions.values() for name in (entry.released, *entry.stack.weights)]
+    if model.vocabulary is None or not set(reads) & set(SEQUENCE_MODELS):
+        return None
+    return build_sequences(events, wanted.select(KEYS).unique().sort(KEYS), model.vocabulary)
+
+
 def _score_by_timeline(
-    model: SavedModel, question: Question, rows: pl.DataFrame, events: pl.LazyFrame, names: dict[str, str]
+    model: SavedModel,
+    name: str,
+    question: Question,
+    rows: pl.DataFrame,
+    timelines: Sequences | None,
+    names: dict[str, str],
 ) -> tuple[NDArray[np.float64], pl.DataFrame]:
-    if model.transformer is None or model.transformer_shape is None or model.vocabulary is None:
-        raise ModelError("The saved model has no transformer although it was released. Train it again.")
-    sequences: Sequences = build_sequences(events, rows, model.vocabulary)
-    everybody = np.arange(rows.height)
-    task, intervals = transformer_place(model.transformer_shape, question)
-    scores = forecast_log_odds(model.transformer, sequences, everybody, [(task, intervals)])[:, 0]
-    contributions = event_contributions(model.transformer, sequences, everybody, task, intervals)
-    return scores, event_reasons(contributions, sequences, everybody, model.vocabulary, names)
+    """Log-odds of each row by a sequence model, and the largest contributions of events."""
+    if timelines is None or model.sequence_models is None or model.vocabulary is None:
+        raise ModelError("The saved model lacks the sequence model that was released. Train it again.")
+    network = model.sequence_models.networks[name]
+    numbered = timelines.keys.with_row_index("place")
+    places = rows.join(numbered, on=KEYS, how="left", maintain_order="left")["place"].to_numpy()
+    task, intervals = place_of(model.sequence_models.shape, question)
+    scores = forecast_log_odds(network, timelines, places, [(task, intervals)])[:, 0]
+    contributions = event_contributions(network, timelines, places, task, intervals)
+    return scores, event_reasons(contributions, timelines, places, model.vocabulary, names)
 
 
 def _unknown_codes(model: SavedModel, events: pl.LazyFrame, wanted: pl.DataFrame) -> pl.DataFrame:

@@ -46,6 +46,8 @@ class RecurrentSettings(BaseModel, frozen=True, extra="forbid"):
         default=1.5e-3, gt=0, description="The highest; it rises first, then falls to nothing."
     )
     weight_decay: float = Field(default=0.05, ge=0)
+    rare_task_power: float = Field(default=0.4, ge=0, description="As of the transformer.")
+    mean_share: float = Field(default=0.99, ge=0, lt=1, description="As of the transformer.")
 
 
 @dataclass(frozen=True)
@@ -200,8 +202,7 @@ class RecurrentRisk(nn.Module):
         """Hazard logits of the batch's rows, in their order. event_weights (E,): how much of each event is there."""
         if event_weights is None:
             event_weights = partly_hidden(torch.ones_like(batch.values), self.event_dropout, self.training)
-        # No gap of a visit goes into its vector: rows differ in where their look-back begins.
-        encoded, wide = self.encoder(batch, event_weights, longest_gap_days=0)
+        encoded, wide = self.encoder(batch, event_weights)
         places = partly_hidden(encoded.flatten(0, 1), self.dropout, self.training)  # (S * T, D)
         values, measured = measured_values(batch, self.columns, self.measured, event_weights)
         summary = self.memory(places, values, measured, packed(row_steps(batch, self.most_visits)))

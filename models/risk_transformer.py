@@ -28,15 +28,24 @@ class TransformerSettings(BaseModel, frozen=True, extra="forbid"):
     lookback_shares: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
         default=(0.25, 0.75), min_length=1, description="How much of the look-back each layer looks back; sums to 1."
     )
-    value_knots: int = Field(default=6, ge=2, description="Soft bins of a code's values, between which is a line.")
+    value_knots: int = Field(default=12, ge=2, description="Soft bins of a code's values, between which is a line.")
     intervals_per_horizon: int = Field(default=4, gt=0, description="Follow-up intervals up to each horizon.")
-    dropout: float = Field(default=0.2, ge=0, lt=1, description="Share of inner numbers hidden in training.")
-    event_dropout: float = Field(default=0.1, ge=0, lt=1, description="Share of events hidden in training.")
-    epochs: int = Field(default=20, gt=0, description="Passes over the train rows; the best one's weights are kept.")
-    patience: int = Field(default=5, gt=0, description="Training ends after so many passes without a better one.")
-    places_per_batch: int = Field(default=4096, gt=0, description="Visits and prediction times, padding included.")
-    learning_rate: float = Field(default=1e-3, gt=0, description="The highest; it rises first, then falls to nothing.")
-    weight_decay: float = Field(default=0.05, ge=0)
+    dropout: float = Field(default=0.25, ge=0, lt=1, description="Share of inner numbers hidden in training.")
+    event_dropout: float = Field(default=0.15, ge=0, lt=1, description="Share of events hidden in training.")
+    pretraining_epochs: int = Field(default=6, ge=0, description="Passes over the timelines before any label is seen.")
+    epochs: int = Field(default=8, gt=0, description="Passes over the labels; the best one's weights are kept.")
+    patience: int = Field(default=3, gt=0, description="Training ends after so many passes without a better one.")
+    places_per_batch: int = Field(default=1024, gt=0, description="Visits and prediction times, padding included.")
+    learning_rate: float = Field(
+        default=1.5e-3, gt=0, description="The highest; it rises first, then falls to nothing."
+    )
+    weight_decay: float = Field(default=0.1, ge=0)
+    rare_task_power: float = Field(
+        default=0.4, ge=0, description="A task weighs (outcomes + 20) to minus this power: 0 weighs answers alike."
+    )
+    mean_share: float = Field(
+        default=0.99, ge=0, lt=1, description="The weights kept are a moving mean, which keeps this share each step."
+    )
 
     @property
     def layers(self) -> int:
@@ -167,13 +176,17 @@ class RiskTransformer(nn.Module):
         places, wide = self.summaries(batch, event_weights)
         visits = batch.is_seen.shape[-1]
         stretch, place = batch.row_places // places.shape[1], batch.row_places % places.shape[1]
-        return self.to_hazards(places[stretch, place], wide[stretch, place - visits])
+        straight = partly_hidden(wide[stretch, place - visits], self.dropout, self.training)
+        return self.to_hazards(places[stretch, place], straight)
 
     def summaries(self, batch: SequenceBatch, event_weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """What the network makes of each place (S, T, D), and the plain numbers of each row (S, T - V, W)."""
-        encoded, wide = self.encoder(batch, event_weights, longest_gap_days=self.windows_days[0])
+        encoded, wide = self.encoder(batch, event_weights)
         x = partly_hidden(encoded, self.dropout, self.training)
-        angle = (batch.moments_us / DAY_US)[:, :, None] * (2 * torch.pi / self.periods_days)  # (S, T, P)
+        # In double precision, or an angle far from the last row would be off, and a row's answer depend on later rows.
+        angle = ((batch.moments_us.double() / DAY_US)[:, :, None] * (2 * torch.pi / self.periods_days)).to(
+            x
+        )  # (S, T, P)
         turns = torch.stack([angle.cos(), angle.sin()], dim=2)
         visits = batch.is_seen.shape[-1]
         days_ago = batch.days[:, :, None] - batch.days[:, None, :visits]  # (S, T, V)

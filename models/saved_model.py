@@ -2,7 +2,7 @@
 
 settings.json, feature_definitions.parquet, vocabulary.json, contract.json (the tables it expects), ladder.json
 (questions, released models, thresholds, linear models, weights of the stack, calibration), trees/<n>.txt (LightGBM's
-own text), transformer.safetensors with transformer.json, and manifest.json with the SHA-256 of every other file. The
+own text), sequences.json with the weights of each sequence model as safetensors, and manifest.json with the SHA-256 of every other file. The
 version of a model is the digest of those hashes, so the same inputs and seed give the same version.
 """
 
@@ -14,8 +14,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 import polars as pl
-import safetensors.torch
-import torch
 from pydantic import BaseModel, ValidationError
 
 from features.errors import ModelError
@@ -24,17 +22,16 @@ from models.baselines import LinearModel
 from models.calibration import Recalibration
 from models.familiarity import Familiarity
 from models.questions import Question
-from models.risk_transformer import RiskTransformer, TransformerSettings, edge_places
+from models.sequence_models import SequenceModels, read_sequence_models, write_sequence_models
 from models.stack import Stack
-from models.training import HazardTask
 from models.vocabulary import SequenceVocabulary
 
-FORMAT = 2
+FORMAT = 3
 LIBRARIES = ("lightgbm", "numpy", "polars", "scikit-learn", "torch")
 
 
 class ReleasedModel(BaseModel, frozen=True, extra="forbid"):
-    """Everything about one question but the transformer, which all questions share.
+    """Everything about one question but the sequence models, which all questions share.
 
     `familiarity` and `most_unknown` (share of codes) say of whom no risk is told.
     """
@@ -56,15 +53,6 @@ class Ladder(BaseModel, frozen=True, extra="forbid"):
     questions: list[ReleasedModel]
 
 
-class TransformerShape(BaseModel, frozen=True, extra="forbid"):
-    """What is needed to build the network before its weights are put in."""
-
-    settings: TransformerSettings
-    tokens: int
-    intervals: int
-    tasks: list[HazardTask]
-
-
 class Contract(BaseModel, frozen=True, extra="forbid"):
     """The tables a model reads: features by name, in order, all Float32; and how the folder is laid out."""
 
@@ -74,15 +62,14 @@ class Contract(BaseModel, frozen=True, extra="forbid"):
 
 @dataclass(frozen=True)
 class SavedModel:
-    """A ladder, in memory. `trees` holds LightGBM's text by question; transformer and vocabulary are None when
-    every task was skipped."""
+    """A ladder, in memory. `trees` holds LightGBM's text by question; sequence models and vocabulary are None
+    when every task was skipped."""
 
     settings: StudySettings
     definitions: pl.DataFrame
     questions: dict[Question, ReleasedModel]
     trees: dict[Question, str]
-    transformer: RiskTransformer | None
-    transformer_shape: TransformerShape | None
+    sequence_models: SequenceModels | None
     vocabulary: SequenceVocabulary | None
     version: str
 
@@ -135,12 +122,6 @@ def load_model(folder: Path) -> SavedModel:
         ) from error
 
 
-def transformer_place(shape: TransformerShape, question: Question) -> tuple[int, int]:
-    """Where the transformer answers a question: the task's place, and the intervals up to the horizon."""
-    place = [task.task for task in shape.tasks].index(question.task)
-    return place, edge_places(shape.tasks[place].edges_days, [question.horizon_days])[question.horizon_days]
-
-
 def _write_files(model: SavedModel, folder: Path) -> None:
     _write_json(folder / "settings.json", model.settings.model_dump(mode="json"))
     model.definitions.write_parquet(folder / "feature_definitions.parquet", compression="zstd")
@@ -150,24 +131,19 @@ def _write_files(model: SavedModel, folder: Path) -> None:
     _write_json(folder / "ladder.json", ladder.model_dump(mode="json"))
     for place, question in enumerate(sorted(model.trees)):
         (folder / "trees" / f"{place}.txt").write_text(model.trees[question])
-    if model.transformer and model.transformer_shape and model.vocabulary:
+    if model.sequence_models and model.vocabulary:
         _write_json(folder / "vocabulary.json", model.vocabulary.model_dump(mode="json"))
-        _write_json(folder / "transformer.json", model.transformer_shape.model_dump(mode="json"))
-        safetensors.torch.save_file(model.transformer.state_dict(), folder / "transformer.safetensors")
+        write_sequence_models(model.sequence_models, folder)
 
 
 def _read_files(folder: Path, model_version: str) -> SavedModel:
     Contract.model_validate_json((folder / "contract.json").read_text())
     ladder = Ladder.model_validate_json((folder / "ladder.json").read_text())
     questions = {Question(entry.task, entry.horizon_days): entry for entry in ladder.questions}
-    shape, vocabulary, transformer = None, None, None
-    if (folder / "transformer.json").exists():
-        shape = TransformerShape.model_validate_json((folder / "transformer.json").read_text())
+    vocabulary, sequence_models = None, None
+    if (folder / "sequences.json").exists():
         vocabulary = SequenceVocabulary.model_validate_json((folder / "vocabulary.json").read_text())
-        with torch.random.fork_rng(devices=[]):  # building draws first weights, which are then replaced
-            transformer = RiskTransformer(shape.tokens, len(shape.tasks), shape.intervals, shape.settings)
-        transformer.load_state_dict(safetensors.torch.load_file(folder / "transformer.safetensors"))
-        transformer.eval()
+        sequence_models = read_sequence_models(folder)
     return SavedModel(
         settings=StudySettings.model_validate_json((folder / "settings.json").read_text()),
         definitions=pl.read_parquet(folder / "feature_definitions.parquet"),
@@ -176,8 +152,7 @@ def _read_files(folder: Path, model_version: str) -> SavedModel:
             question: (folder / "trees" / f"{place}.txt").read_text()
             for place, question in enumerate(sorted(questions))
         },
-        transformer=transformer,
-        transformer_shape=shape,
+        sequence_models=sequence_models,
         vocabulary=vocabulary,
         version=model_version,
     )

@@ -1,11 +1,11 @@
-"""Does the transformer's input keep the one rule about time? The check of real data; nothing is changed or raised."""
+"""Does the sequence models' input keep the one rule about time? The check of real data; nothing is changed or raised."""
 
 import numpy as np
 import polars as pl
 import torch
 
 from features.integrity import past_with_canaries
-from models.batches import batch_of, event_places
+from models.batches import batch_of, row_events, stretches_of
 from models.questions import KEYS
 from models.sequences import Sequences, build_sequences
 from models.vocabulary import SequenceVocabulary
@@ -30,10 +30,17 @@ def count_sequences_that_see_the_future(
 
 
 def _is_alike(some: Sequences, others: Sequences, row: int) -> bool:
-    place = np.array([row])
-    here, there = batch_of(some, place), batch_of(others, place)
-    is_same_input = all(torch.equal(numbers, getattr(there, name)) for name, numbers in vars(here).items())
-    return is_same_input and some.events[event_places(some, place)].equals(others.events[event_places(others, place)])
+    """Whether both hold the same row: every number of a batch of it alone, and the events that it sees."""
+    here, there = (batch_of(held, stretches_of(held, np.array([row]), most=1), np.array([0])) for held in (some, others))
+    return (
+        all(_is_equal(numbers, getattr(there, name)) for name, numbers in vars(here).items())
+        and some.events[row_events(some, row)].equals(others.events[row_events(others, row)])
+    )
+
+
+def _is_equal(some: torch.Tensor, others: torch.Tensor) -> bool:
+    """Bit for bit; no value (NaN) is like no value."""
+    return some.shape == others.shape and some.numpy().tobytes() == others.numpy().tobytes()
 
 
 def _codes(vocabulary: SequenceVocabulary) -> pl.DataFrame:

@@ -2,10 +2,10 @@
 
 Events that became known on one day are pooled into one visit. A row (patient and prediction time) sees three things:
 its *past*, the whole days of the look-back before the day of the prediction time; *today*, what became known on that
-day up to the prediction time; and its *state*: sex, and the chronic conditions known by then with the years since each.
-So a day that has passed looks alike to every later row, and one patient's days are worked out once for all rows. A
-visit has an age and a gap to the visit before, and nothing that counts from the start of the record or names a
-calendar date, because the length and the dates of a record can give the outcome away.
+day up to the prediction time; and its *state*: sex, and the chronic conditions known by then with the years since
+each. So a day that has passed looks alike to every later row, and one patient's days are worked out once for all rows.
+A visit has an age, and nothing that counts from the start of the record or names a calendar date, because the length
+and the dates of a record can give the outcome away.
 
 Events are held once, in the order of the timeline, and each row says which stretches of them it sees: memory grows
 with the events, not with the prediction times. Batches are put together in models/batches.py.
@@ -29,7 +29,6 @@ from models.vocabulary import (
 
 DAY_US = 86_400_000_000
 DAYS_PER_YEAR = 365.25
-OLDEST_AGE_YEARS = 90.0
 LONGEST_STATE_YEARS = 10.0  # a longer history of a condition is not told apart: records begin at some time
 
 
@@ -53,22 +52,21 @@ class Spans:
 class Sequences:
     """The timelines of the patients of R rows, and which stretches of its patient's timeline each row sees.
 
-    keys: subject_id, prediction_time of each row; prediction_us (R,) and ages_years (R,) at that time.
-    events: token, value (-1 to 1, NaN when no number), number and unit as recorded, record_id. The E events of V
-    visits stand first, oldest first within each patient; the states of the rows follow. known_us (E,) is when each
-    became known, visit_ends (V + 1,) where each visit's events end, gaps_days (V,) the days since the patient's visit
-    before, 0 for the first. Of each row, past (R) are the places of its visits
-    among the V, today (R) and states (R) those of its events.
+    keys: subject_id, prediction_time of each row; prediction_us (R,) and ages_years (R,) at that time, NaN when the
+    birth is not known: then median_age_years stands for it. events: token, value (-1 to 1, NaN when no number), number
+    and unit as recorded, record_id. The E events of V visits stand first, oldest first within each patient; the states
+    of the rows follow. known_us (E,) is when each became known, visit_ends (V + 1,) where each visit's events end. Of
+    each row, past (R) are the places of its visits among the V, today (R) and states (R) those of its events.
     """
 
     keys: pl.DataFrame
     prediction_us: NDArray[np.int64]
     ages_years: NDArray[np.float64]
+    median_age_years: float
     lookback_days: int
     events: pl.DataFrame
     known_us: NDArray[np.int64]
     visit_ends: NDArray[np.int64]
-    gaps_days: NDArray[np.int64]
     past: Spans
     today: Spans
     states: Spans
@@ -102,13 +100,13 @@ def seen_events(events: pl.LazyFrame, keys: pl.DataFrame, lookback_days: int) ->
 
 
 def ages_years(events: pl.LazyFrame, keys: pl.DataFrame) -> NDArray[np.float64]:
-    """Age at each prediction time, capped at 90 years; NaN when the birth is not known."""
+    """Age at each prediction time; NaN when the birth is not known."""
     births = (
         events.filter(pl.col("code") == "MEDS_BIRTH").group_by("subject_id").agg(birth=pl.col("time").min()).collect()
     )
     age = (pl.col("prediction_time") - pl.col("birth")).dt.total_microseconds() / (DAY_US * DAYS_PER_YEAR)
     aged = keys.join(births, on="subject_id", how="left", maintain_order="left").select(age.alias("age"))
-    return aged["age"].cast(pl.Float64).fill_null(np.nan).to_numpy().clip(max=OLDEST_AGE_YEARS)
+    return aged["age"].cast(pl.Float64).fill_null(np.nan).to_numpy()
 
 
 def build_sequences(events: pl.LazyFrame, keys: pl.DataFrame, vocabulary: SequenceVocabulary) -> Sequences:
@@ -124,16 +122,15 @@ def build_sequences(events: pl.LazyFrame, keys: pl.DataFrame, vocabulary: Sequen
     states = _state_events(events, keys, vocabulary)
     state_sizes = np.bincount(states["row"].to_numpy(), minlength=keys.height)
     kept = ["token", "value", "number", "unit", "record_id"]
-    ages = ages_years(events, keys)
     return Sequences(
         keys=keys,
         prediction_us=keys["prediction_time"].dt.epoch("us").to_numpy(),
-        ages_years=np.where(np.isnan(ages), vocabulary.median_age_years, ages),
+        ages_years=ages_years(events, keys),
+        median_age_years=vocabulary.median_age_years,
         lookback_days=vocabulary.lookback_days,
         events=pl.concat([visited.select(kept), states.select(kept)]).rechunk(),
         known_us=visited["known_time"].dt.epoch("us").to_numpy(),
         visit_ends=ends(sizes),
-        gaps_days=_gaps_days(visited, ends(sizes)[:-1]),
         past=past,
         today=today,
         states=Spans(visited.height + ends(state_sizes)[:-1], state_sizes),
@@ -143,16 +140,6 @@ def build_sequences(events: pl.LazyFrame, keys: pl.DataFrame, vocabulary: Sequen
 def ends(sizes: NDArray[np.integer]) -> NDArray[np.int64]:
     """Where stretches of these sizes end when they lie one after the other; a 0 before. Shapes: (N,) -> (N + 1,)."""
     return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-
-
-def _gaps_days(visited: pl.DataFrame, starts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Days since the patient's visit before; 0 for the first. Shapes: (V,) -> (V,)."""
-    if visited.is_empty():
-        return starts
-    subjects = visited["subject_id"].to_numpy()[starts]
-    days = visited["known_time"].dt.epoch("us").to_numpy()[starts] // DAY_US
-    is_same = np.diff(subjects, prepend=subjects[:1] - 1) == 0
-    return np.where(is_same, np.diff(days, prepend=days[:1]), 0)
 
 
 def _seen_by_rows(
@@ -170,8 +157,8 @@ def _seen_by_rows(
     subject_of_visit, day_of_visit = subjects[starts], known_us[starts] // DAY_US
     different = np.unique(subject_of_visit)
     # One rising number for each visit, (patient, day), in which rows look themselves up.
-    days_kept = int(day_of_visit.max() - min(day_of_visit.min(), 0)) + 2
     first_day = int(day_of_visit.min()) - 1
+    days_kept = int(day_of_visit.max()) - first_day + 2  # one before the first and one after the last
 
     def number(patient: NDArray[np.int64], day: NDArray[np.int64]) -> NDArray[np.int64]:
         return patient * days_kept + (day - first_day).clip(0, days_kept - 1)

@@ -1,5 +1,6 @@
 """Fit the whole ladder for every task that the records can answer, judge it, release one model a task."""
 
+import shutil
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -20,15 +21,18 @@ from models.costs import FIT, FORECAST, timed
 from models.discrimination import draw_resamples
 from models.evaluation import bootstrap_seed, choose_released, evaluate, tuning_threshold
 from models.familiarity import most_unknown, unknown_shares
+from models.hazard_labels import HazardTask, hazard_labels
 from models.hazards import interval_edges
-from models.ladder import STACK
+from models.ladder import RECURRENT, STACK
 from models.questions import KEYS, Question, answerable_questions, question_rows
+from models.recurrent import RecurrentSettings
 from models.risk_transformer import TransformerSettings
-from models.saved_model import ReleasedModel, SavedModel, TransformerShape, save_model, transformer_place
+from models.saved_model import ReleasedModel, SavedModel, save_model
+from models.sequence_models import fit_sequence_models, place_of
 from models.sequences import ages_years, build_sequences, seen_events
 from models.simple_models import SimpleModels, fit_simple_models, reading_race
 from models.stack import Stack, fit_stack, stacked
-from models.training import HazardTask, forecast_log_odds, hazard_labels, train_transformer
+from models.training import forecast_log_odds
 from models.vocabulary import SequenceVocabulary, chronic_groups, fit_vocabulary
 
 NOTHING_RELEASED = "judged, but no model told more than the base rate on tuning patients, so no scores are given"
@@ -50,14 +54,14 @@ class TrainedLadder:
 
 @dataclass(frozen=True)
 class _Timelines:
-    """The trained transformer, in a ladder without questions, and its log-odds for tuning and held-out rows.
+    """The trained sequence models, in a ladder without questions, and their log-odds for tuning and held-out rows.
 
-    judged: subject_id, prediction_time; scores: for each question one number for each of `judged`.
+    judged: subject_id, prediction_time; scores: by model, for each question one number for each of `judged`.
     """
 
     saved: SavedModel
     judged: pl.DataFrame
-    scores: dict[Question, NDArray[np.float64]]
+    scores: dict[str, dict[Question, NDArray[np.float64]]]
 
 
 def train_ladder(
@@ -72,13 +76,14 @@ def train_ladder(
     refused: Mapping[tuple[str, int], str] | None = None,
     comparators: Mapping[str, Sequence[Comparator]] | None = None,
     transformer: TransformerSettings | None = None,
+    recurrent: RecurrentSettings | None = None,
 ) -> TrainedLadder:
-    """Train age and sex, logistic regression, LightGBM, the timeline transformer and their stack; save them.
+    """Train age and sex, logistic regression, LightGBM, the sequence models and the stack of all; save them.
 
     Reads Events, Labels, the feature table (FeatureKeys and the columns of `definitions`) and FeatureDefinitions.
     `comparators` are further rungs by task, such as clinical scores; one whose columns are missing, or the same for
     all train patients, is left out.
-    Censored rows are left out of fitting and judging, except that the transformer learns from their follow-up;
+    Censored rows are left out of fitting and judging, except that the sequence models learn from their follow-up;
     who died first had no outcome. For each task the model with the best tuning log-likelihood after recalibration
     is released, so a simple model wins wherever it is better, but none that reads a score by race; none is where the
     best does not beat the base rate (choose_released). Such a task is judged, and stands in `skipped` too, because no
@@ -88,19 +93,36 @@ def train_ladder(
     The same inputs and seed give the same version. Raises ModelError when a labelled row has no features.
     """
     answerable, skipped = answerable_questions(labels, settings, task_names, refused)
-    blank = SavedModel(settings, definitions, {}, {}, None, None, None, "")
+    blank = SavedModel(settings, definitions, {}, {}, None, None, "")
     if not answerable:
         version = save_model(blank, folder)
         return TrainedLadder(empty(Predictions), empty(Evaluations), skipped, version, {}, {}, {})
     chosen = pl.DataFrame(answerable, schema=labels.select("task", "horizon_days").schema, orient="row")
     asked = labels.join(chosen, on=["task", "horizon_days"], how="semi")
+    checkpoints = folder.with_name(f"{folder.name}.training")
     # With one thread for each numeric library sums always have one order, and no thread waits for a busy core.
     with threadpool_limits(limits=1):
         simple, timelines = _fit(
-            events, asked, answerable, features, blank, comparators or {}, transformer or TransformerSettings()
+            events,
+            asked,
+            answerable,
+            features,
+            blank,
+            comparators or {},
+            transformer or TransformerSettings(),
+            recurrent or recurrent_settings(settings),
+            checkpoints,
         )
         unknown = _most_unknown(events, asked, timelines.saved.vocabulary)
-        return _judge(asked, simple, timelines, unknown, skipped, labels, folder)
+        ladder = _judge(asked, simple, timelines, unknown, skipped, labels, folder)
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    return ladder
+
+
+def recurrent_settings(settings: StudySettings) -> RecurrentSettings | None:
+    """Those of the study's recurrent network; None when it wants none."""
+    kind = settings.models.recurrent
+    return None if kind == "none" else RecurrentSettings(kind=kind)
 
 
 def _fit(
@@ -110,9 +132,11 @@ def _fit(
     features: pl.DataFrame,
     blank: SavedModel,
     comparators: Mapping[str, Sequence[Comparator]],
-    shape: TransformerSettings,
+    transformer: TransformerSettings,
+    recurrent: RecurrentSettings | None,
+    checkpoints: Path,
 ) -> tuple[dict[Question, SimpleModels], _Timelines]:
-    """Fit everything; the simple models on a second core, while this one trains the transformer."""
+    """Fit everything; the simple models on a second core, while this one trains the sequence models."""
     beside = ThreadPoolExecutor(max_workers=1)
     try:
         fitted = {
@@ -126,7 +150,7 @@ def _fit(
             )
             for question in questions
         }
-        timelines = _train_timelines(events, labels, questions, blank, shape)
+        timelines = _train_timelines(events, labels, questions, blank, transformer, recurrent, checkpoints)
         return {question: models.result() for question, models in fitted.items()}, timelines
     finally:
         beside.shutdown(cancel_futures=True)
@@ -153,7 +177,7 @@ def _judge(
         rows = question_rows(labels, question).filter(pl.col("split") != "train")
         barred = reading_race(models.linear, timelines.saved.definitions)
         scores = models.scores | _sequence_scores(timelines, question, rows)
-        members = {model: found for model, found in scores.items() if model not in barred}
+        members = {model: found for model, found in scores.items() if model not in {*barred, *RECURRENT}}
         with timed(STACK, FIT, rows.height):
             stack, scores[STACK] = _stacked(rows, members, bootstrap_seed(settings, question, "folds of the stack"))
         judged, calibration = _recalibrated(rows, question, scores)
@@ -193,9 +217,11 @@ def _train_timelines(
     labels: pl.DataFrame,
     questions: list[Question],
     blank: SavedModel,
-    shape: TransformerSettings,
+    transformer: TransformerSettings,
+    recurrent: RecurrentSettings | None,
+    checkpoints: Path,
 ) -> _Timelines:
-    """Fit vocabulary and transformer for all tasks at once: one sequence for each distinct prediction time."""
+    """Fit vocabulary and sequence models for all tasks at once: one row for each distinct prediction time."""
     settings = blank.settings
     keys = labels.select(*KEYS, "split").unique().sort(KEYS)
     train_keys = keys.filter(pl.col("split") == "train").select(KEYS)
@@ -204,33 +230,34 @@ def _train_timelines(
         ages_years(events, train_keys),
         chronic_groups(),
         settings,
-        shape.most_visits,
     )
     tasks = [
-        HazardTask(task, interval_edges([horizon for _, horizon in pairs], shape.intervals_per_horizon))
+        HazardTask(task, interval_edges([horizon for _, horizon in pairs], transformer.intervals_per_horizon))
         for task, pairs in groupby(sorted(questions), lambda question: question.task)
     ]
     sequences = build_sequences(events, keys, vocabulary)
-    intervals = max(len(task.edges_days) - 1 for task in tasks)
-    train = _places(keys, "train")
-    with timed("timeline_transformer", FIT, len(train)):
-        network = train_transformer(
-            sequences,
-            hazard_labels(labels, keys, tasks),
-            train,
-            _places(keys, "tuning"),
-            len(vocabulary.tokens),
-            intervals,
-            shape,
-            settings.seed,
-        )
-    built = TransformerShape(settings=shape, tokens=len(vocabulary.tokens), intervals=intervals, tasks=tasks)
-    saved = replace(blank, vocabulary=vocabulary, transformer=network, transformer_shape=built)
+    fitted = fit_sequence_models(
+        sequences,
+        hazard_labels(labels, keys, tasks),
+        _places(keys, "train"),
+        _places(keys, "tuning"),
+        vocabulary,
+        tasks,
+        transformer,
+        recurrent,
+        settings.models,
+        settings.seed,
+        checkpoints,
+    )
     judged = np.flatnonzero((keys["split"] != "train").to_numpy())
-    places = [transformer_place(built, question) for question in questions]
-    with timed("timeline_transformer", FORECAST, len(judged)):
-        scores = forecast_log_odds(network, sequences, judged, places)
-    return _Timelines(saved, keys.select(KEYS)[judged], dict(zip(questions, scores.T, strict=True)))
+    places = [place_of(fitted.shape, question) for question in questions]
+    scores: dict[str, dict[Question, NDArray[np.float64]]] = {}
+    for name, network in fitted.networks.items():
+        with timed(name, FORECAST, len(judged)):
+            found = forecast_log_odds(network, sequences, judged, places)
+        scores[name] = dict(zip(questions, found.T, strict=True))
+    saved = replace(blank, vocabulary=vocabulary, sequence_models=fitted)
+    return _Timelines(saved, keys.select(KEYS)[judged], scores)
 
 
 def _most_unknown(events: pl.LazyFrame, labels: pl.DataFrame, vocabulary: SequenceVocabulary | None) -> float:
@@ -244,7 +271,7 @@ def _most_unknown(events: pl.LazyFrame, labels: pl.DataFrame, vocabulary: Sequen
 def _sequence_scores(timelines: _Timelines, question: Question, rows: pl.DataFrame) -> dict[str, NDArray[np.float64]]:
     """Log-odds for tuning or held-out `rows`, in their order, by sequence model."""
     places = rows.join(timelines.judged.with_row_index("place"), on=KEYS, how="left", maintain_order="left")["place"]
-    return {"timeline_transformer": timelines.scores[question][places.to_numpy()]}
+    return {name: of_model[question][places.to_numpy()] for name, of_model in timelines.scores.items()}
 
 
 def _stacked(

@@ -1,4 +1,4 @@
-"""What is known at one moment, as a vector: the codes and values of a visit, with age and the gap to the last visit."""
+"""What is known at one moment, as a vector: the codes and values of a visit, with age."""
 
 import torch
 import torch.nn.functional as F
@@ -6,8 +6,8 @@ from pydantic import BaseModel
 from torch import Tensor, nn
 
 from models.batches import SequenceBatch
-from models.lookback_summary import LookbackSummary
-
+from models.lookback_summary import MOST_CODES, LookbackSummary
+from models.vocabulary import SequenceVocabulary
 
 AGE_KNOTS = (20, 40, 55, 65, 75, 85)
 
@@ -22,8 +22,22 @@ class EncoderShape(BaseModel, frozen=True, extra="forbid"):
     counted: list[int]
 
 
+def encoder_shape(vocabulary: SequenceVocabulary) -> EncoderShape:
+    """The shape that a vocabulary asks for; the first 512 of its tokens in the order of the alphabet are counted."""
+    return EncoderShape(
+        tokens=len(vocabulary.tokens),
+        headings=vocabulary.headings or [[] for _ in vocabulary.tokens],
+        with_values=[
+            place
+            for place, word in enumerate(vocabulary.tokens)
+            if word in vocabulary.scales or word.startswith("STATE//")
+        ],
+        counted=list(range(len(vocabulary.tokens)))[:MOST_CODES],
+    )
+
+
 class VisitEncoder(nn.Module):
-    """Pools the events of a place and adds its age and gap.
+    """Pools the events of a place and adds its age, and of a row the gap since its last visit.
 
     An event is the vector of its code, the sum of its own and those of its wider headings, plus a vector for its
     value: a line between the vectors of the two nearest of the code's `knots`, which lie evenly on the quantile scale.
@@ -56,13 +70,10 @@ class VisitEncoder(nn.Module):
         self.register_buffer("heading_starts", starts, persistent=False)
         self.register_buffer("first_knot", first_knot, persistent=False)
 
-    def forward(
-        self, batch: SequenceBatch, event_weights: Tensor | None = None, *, longest_gap_days: int
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, batch: SequenceBatch, event_weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Vectors of the places (S, T, D), and what is known of each row in plain numbers (S, T - V, W).
 
-        event_weights (E,) says how much of each event is there: ones, or in training some noughts, when None. The gap
-        of a visit counts below `longest_gap_days`, so that no gap tells of a visit before the look-back.
+        event_weights (E,) says how much of each event is there: ones, or in training some noughts, when None.
         """
         if event_weights is None:
             event_weights = partly_hidden(torch.ones_like(batch.values), self.event_dropout, self.training)
@@ -84,8 +95,8 @@ class VisitEncoder(nn.Module):
         pooled = pooled / batch.bag_sizes.clamp(min=1).sqrt()[:, None]  # (S * T, D)
         visits = batch.is_seen.shape[-1]
         is_row = (torch.arange(batch.ages.shape[1], device=batch.ages.device) >= visits).expand_as(batch.ages)
-        has_gap = (batch.gaps > 0) & (is_row | (batch.gaps < longest_gap_days))
-        gap = batch.gaps.masked_fill(~has_gap, 0).log1p() / 7
+        has_gap = batch.gaps > 0
+        gap = batch.gaps.log1p() / 7
         # In steps of twenty years about fifty: a straight line, and one more from each knot on.
         age = (batch.ages * 100 - 50) / 20
         bends = [(age - (knot - 50) / 20).relu() for knot in AGE_KNOTS]

@@ -11,6 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
+from features.code_families import icd10cm_category, load_code_families
 from features.codes import load_code_groups, match_patterns
 from features.settings import StudySettings
 
@@ -40,14 +41,18 @@ class ChronicGroup(BaseModel, frozen=True, extra="forbid"):
 
 
 class SequenceVocabulary(BaseModel, frozen=True, extra="forbid"):
-    """Everything that turns events into the transformer's input. A token's number is its place in `tokens`."""
+    """Everything that turns events into the sequence models' input. A token's number is its place in `tokens`.
+
+    headings: of each token the wider headings that it belongs to, as numbers of their own: its system, the groups and
+    families of its code, and of ICD-10-CM the category. Through them rare codes share what common ones teach.
+    """
 
     tokens: list[str]
     scales: dict[str, NumberScale]
     chronic_groups: list[ChronicGroup]
     lookback_days: int
-    most_visits: int
     median_age_years: float
+    headings: list[list[int]] = []
 
 
 def visible_system() -> pl.Expr:
@@ -94,7 +99,6 @@ def fit_vocabulary(
     ages_years: NDArray[np.floating],
     groups: list[ChronicGroup],
     settings: StudySettings,
-    most_visits: int,
 ) -> SequenceVocabulary:
     """Learn tokens and number scales from what train patients showed within the look-back.
 
@@ -109,14 +113,37 @@ def fit_vocabulary(
     others = _of_enough_patients(rare, "other", settings.smallest_cell).rename({"other": "token"})
     states = [f"STATE//{group.name}" for group in groups]
     known_ages = ages_years[~np.isnan(ages_years)]
+    tokens = [UNKNOWN, *sorted({*common["token"], *others["token"], *states, "SEX//female", "SEX//male"})]
     return SequenceVocabulary(
-        tokens=[UNKNOWN, *sorted({*common["token"], *others["token"], *states, "SEX//female", "SEX//male"})],
+        tokens=tokens,
         scales=_number_scales(named.join(common, on="token", how="semi"), settings.smallest_cell),
         chronic_groups=groups,
         lookback_days=settings.lookback_days,
-        most_visits=most_visits,
+        headings=headings_of(tokens),
         median_age_years=float(np.median(known_ages)) if known_ages.size else 50.0,
     )
+
+
+def headings_of(tokens: list[str]) -> list[list[int]]:
+    """The numbers of the wider headings of each token, in its order."""
+    codes = pl.Series([word.partition("=")[0] for word in tokens])
+    patterns = pl.DataFrame(
+        [
+            (heading.name, pattern)
+            for heading in (*load_code_groups(), *load_code_families())
+            for pattern in heading.patterns
+        ],
+        schema={"heading": pl.String, "pattern": pl.String},
+        orient="row",
+    )
+    found: dict[str, set[str]] = {code: {code.split("//")[0]} for code in codes}
+    for code, heading in match_patterns(pl.DataFrame({"code": codes}), patterns).select("code", "heading").iter_rows():
+        found[code].add(heading)
+    for code in codes:
+        if category := icd10cm_category(code):
+            found[code].add(category)
+    numbers = {name: number for number, name in enumerate(sorted(set().union(*found.values())))}
+    return [sorted(numbers[name] for name in found[code]) for code in codes]
 
 
 def _of_enough_patients(events: pl.DataFrame, column: str, fewest: int) -> pl.DataFrame:

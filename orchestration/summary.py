@@ -24,7 +24,21 @@ Json: TypeAlias = "str | int | float | bool | list[Json] | dict[str, Json] | Non
 
 _LIBRARIES = ("sequela", "polars", "duckdb", "dagster", "torch", "lightgbm", "scikit-learn", "meds")
 _LONGEST_REASON = 160  # characters
-_HEADS = {"logistic_regression": "LR", "lightgbm": "LightGBM", "timeline_transformer": "transformer", "stack": "stack"}
+_HEADS = {
+    "logistic_regression": "LR",
+    "lightgbm": "LightGBM",
+    "gru_d": "GRU-D",
+    "retain": "RETAIN",
+    "timeline_transformer": "transformer",
+    "stack": "stack",
+}
+    "logistic_regression": "LR",
+    "lightgbm": "LightGBM",
+    "gru_d": "GRU-D",
+    "retain": "RETAIN",
+    "timeline_transformer": "transformer",
+    "stack": "stack",
+}
 _MEASURES = ("auroc", "auroc_low", "auroc_high", "brier", "calibration_slope")
 
 

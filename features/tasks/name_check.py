@@ -16,7 +16,7 @@ Where = tuple[str | int, ...]
 
 _TIMELESS = ("MEDS_BIRTH", "SEX//", "RACE//", "ETHNICITY//")
 _OF_MEDS = ("MEDS_BIRTH", "MEDS_DEATH", "MOVED_AWAY")
-_RUNGS = ("age_sex", "logistic_regression", "lightgbm", "timeline_transformer", "stack")
+_RUNGS = ("age_sex", "logistic_regression", "lightgbm", "gru_d", "retain", "timeline_transformer", "stack")
 _OWN_SYSTEMS = (
     "MEDS_BIRTH MEDS_DEATH MOVED_AWAY SEX RACE ETHNICITY ENCOUNTER ENCOUNTER_TYPE ENCOUNTER_PRIORITY ENCOUNTER_REASON "
     "DISCHARGE ALLERGY REPORT CAREPLAN IMAGING DEVICE DERIVED LOCAL"

@@ -18,6 +18,8 @@ COLOURS = {
     "age_sex": "#8c8c8c",
     "logistic_regression": "#3b75af",
     "lightgbm": "#519e3e",
+    "gru_d": "#8a6d3b",
+    "retain": "#8a6d3b",
     "timeline_transformer": "#b8442f",
     "stack": "#1f1f1f",
 }
