@@ -6,18 +6,24 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from models.training import forecast_log_odds
+from features.settings import ModelSettings
+from models.hazard_labels import HazardTask, hazard_labels
 from models.hazards import interval_edges
 from models.questions import KEYS
-from models.recurrent import RecurrentRisk, RecurrentSettings
-from models.recurrent_models import RecurrentShape, fit_recurrent, read_recurrent, write_recurrent
-from models.retain import Retain
+from models.recurrent import RecurrentSettings
+from models.risk_transformer import TransformerSettings
+from models.sequence_models import (
+    SequenceModels,
+    fit_sequence_models,
+    read_sequence_models,
+    write_sequence_models,
+)
 from models.sequences import ages_years, build_sequences, seen_events
-from models.hazard_labels import HazardTask, hazard_labels
-from models.visit_encoder import EncoderShape
+from models.training import forecast_log_odds
 from models.vocabulary import chronic_groups, fit_vocabulary
-from tests.models.planted_population import GLUCOSE, SETTINGS, TASK, draw_population
+from tests.models.planted_population import SETTINGS, TASK, draw_population
 
+TRANSFORMER = TransformerSettings(width=8, heads=1, lookback_shares=(1.0,), epochs=1)
 SMALL = RecurrentSettings(width=16, epochs=10, places_per_batch=256, learning_rate=1e-2, dropout=0.0)
 
 
@@ -36,29 +42,26 @@ def test_a_planted_signal_is_learnt_again_alike_and_saved(kind: str, tmp_path: P
     sequences = build_sequences(events, keys, vocabulary)
     tasks = [HazardTask(TASK, interval_edges([365]))]
     answers = hazard_labels(labels, keys, tasks)
-    tokens = vocabulary.tokens
-    with_values = [tokens.index(GLUCOSE)]
-    encoder = EncoderShape(
-        tokens=len(tokens), headings=[[]] * len(tokens), with_values=with_values, counted=list(range(len(tokens)))
-    )
     settings = SMALL.model_copy(update={"kind": kind})
 
-    def fitted() -> tuple[RecurrentShape, RecurrentRisk | Retain]:
+    def fitted() -> SequenceModels:
         before = torch.random.get_rng_state()
-        made = fit_recurrent(sequences, answers, train, tuning, encoder, 4, settings, seed=1)
+        made = fit_sequence_models(
+            sequences, answers, train, tuning, vocabulary, tasks, TRANSFORMER, settings, ModelSettings(), seed=1
+        )
         assert torch.equal(torch.random.get_rng_state(), before)
         return made
 
-    def scored(network: RecurrentRisk | Retain) -> np.ndarray:
-        return forecast_log_odds(network, sequences, held_out, [(0, 4)])[:, 0]
+    def scored(models: SequenceModels) -> np.ndarray:
+        return forecast_log_odds(models.networks[kind], sequences, held_out, [(0, 4)])[:, 0]
 
-    shape, network = fitted()
-    scores = scored(network)
-    assert np.array_equal(scored(fitted()[1]), scores)
-    write_recurrent(tmp_path, shape, network)
-    read_shape, read_network = read_recurrent(tmp_path)
-    assert read_shape == shape
-    assert np.array_equal(scored(read_network), scores)
+    models = fitted()
+    scores = scored(models)
+    assert np.array_equal(scored(fitted()), scores)
+    write_sequence_models(models, tmp_path)
+    read = read_sequence_models(tmp_path)
+    assert read.shape == models.shape
+    assert np.array_equal(scored(read), scores)
     judged = keys[held_out].join(labels, on=KEYS, maintain_order="left")
     is_judged = (judged["state"] != "censored").to_numpy()
     had_event = (judged["state"] == "event").to_numpy()
