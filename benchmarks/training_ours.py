@@ -13,14 +13,15 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from features.settings import StudySettings
 from models.batches import PLACES_PER_FORECAST, Stretches, batch_of, batches_of, shuffled_batches, stretches_of
+from models.hazard_labels import HazardLabels, HazardTask, hazard_labels
 from models.hazards import hazard_loss, incidence_log_odds, interval_edges
 from models.questions import KEYS
 from models.recurrent import RecurrentSettings, commonest_measured
-from models.recurrent_models import RecurrentShape, built
-from models.risk_transformer import RiskTransformer, TransformerSettings
+from models.risk_transformer import TransformerSettings
+from models.sequence_models import SequenceShape, built
 from models.sequences import Sequences, Spans, ages_years, build_sequences, seen_events
-from models.training import HazardLabels, HazardTask, hazard_labels
-from models.visit_encoder import EncoderShape, VisitEncoder
+from models.training import HazardNetwork
+from models.visit_encoder import encoder_shape
 from models.vocabulary import SequenceVocabulary, chronic_groups, fit_vocabulary
 
 PREDICTION_TIMES = 32
@@ -47,7 +48,7 @@ class Prepared:
     sequences: Sequences
     labels: HazardLabels
     stretches: Stretches
-    intervals: int
+    tasks: list[HazardTask]
     measured: list[int]
     samples: list[dict[str, object]]
 
@@ -94,9 +95,8 @@ def prepare(home: Path, patients: int) -> Prepared:
         {"visits": _words(sequences, vocabulary, stretches.visits[place]), "label": str(had_event[row])}
         for place, row in zip(np.arange(len(stretches))[:, None], last_places(stretches), strict=True)
     ]
-    intervals = max(len(task.edges_days) for task in tasks) - 1
     measured = commonest_measured(sequences, stretches.rows, RecurrentSettings().most_measured)
-    return Prepared(vocabulary, sequences, answers, stretches, intervals, measured, samples)
+    return Prepared(vocabulary, sequences, answers, stretches, tasks, measured, samples)
 
 
 def vocabulary_of(events: pl.LazyFrame, keys: pl.DataFrame) -> SequenceVocabulary:
@@ -117,21 +117,18 @@ def last_places(stretches: Stretches) -> NDArray[np.int64]:
     return stretches.rows[stretches.spans.starts + stretches.spans.sizes - 1]
 
 
-def network(prepared: Prepared, name: str, width: int, layers: int = 2) -> nn.Module:
+def network(prepared: Prepared, name: str, width: int, layers: int = 2) -> HazardNetwork:
     """A fresh network of one kind, with the usual settings but for its width, and for the transformer its layers."""
-    shape, tasks = encoder_shape(prepared.vocabulary), prepared.labels.outcome.shape[1]
-    torch.manual_seed(0)
-    if name == "timeline_transformer":
-        shares = tuple([1 / layers] * layers)
-        chosen = TransformerSettings(width=width, lookback_shares=shares)
-        encoder = VisitEncoder(shape, width, chosen.value_knots, chosen.event_dropout)
-        return RiskTransformer(encoder, prepared.vocabulary.lookback_days, tasks, prepared.intervals, chosen)
-    settings = RecurrentSettings.model_validate({"kind": name, "width": width})
-    return built(
-        RecurrentShape(
-            settings=settings, encoder=shape, measured=prepared.measured, tasks=tasks, intervals=prepared.intervals
-        )
+    is_recurrent = name != "timeline_transformer"
+    shape = SequenceShape(
+        tasks=prepared.tasks,
+        lookback_days=prepared.vocabulary.lookback_days,
+        encoder=encoder_shape(prepared.vocabulary),
+        transformer=TransformerSettings(width=8 if is_recurrent else width, lookback_shares=(1 / layers,) * layers),
+        recurrent=RecurrentSettings.model_validate({"kind": name, "width": width}) if is_recurrent else None,
+        measured=prepared.measured,
     )
+    return built(shape)[name]
 
 
 def closest_width(prepared: Prepared, name: str, parameters: int) -> int:
@@ -221,18 +218,6 @@ def score_files(home: Path, model: tuple[SequenceVocabulary, nn.Module], files: 
     sequences = build_sequences(events.lazy(), keys, vocabulary)
     scored = predict_pass(sequences, stretches_of(sequences, np.arange(keys.height), 1), made)
     return scored, time.process_time() - began
-
-
-def encoder_shape(vocabulary: SequenceVocabulary) -> EncoderShape:
-    """FILL IN."""
-    tokens = vocabulary.tokens
-    measured = [place for place, word in enumerate(tokens) if word in vocabulary.scales or word.startswith("STATE//")]
-    return EncoderShape(
-        tokens=len(tokens),
-        headings=[[] for _ in tokens],
-        with_values=measured,
-        counted=list(range(min(512, len(tokens)))),
-    )
 
 
 def _words(sequences: Sequences, vocabulary: SequenceVocabulary, visits: Spans) -> list[list[str]]:

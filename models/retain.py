@@ -61,6 +61,19 @@ class ReverseAttention(nn.Module):
         return strength / together.index_select(0, steps.rows) * torch.tanh(self.to_number(of_number))
 
 
+class PlainHead(nn.Module):
+    """A weight of its own for every hazard, so that each is a plain sum. Shapes: (N, D) -> (N, Q, K, 3)."""
+
+    def __init__(self, width: int, tasks: int, intervals: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(tasks, intervals, 3, width) / 100)
+        self.bias = nn.Parameter(torch.zeros(tasks, intervals, 3))
+
+    def forward(self, summaries: Tensor) -> Tensor:
+        """Logits, of which a softmax over the last dimension gives chances."""
+        return torch.einsum("nd,qkcd->nqkc", summaries, self.weight) + self.bias
+
+
 class Retain(nn.Module):
     """Hazards of every task at every prediction time, by RETAIN. Shapes as in RiskTransformer.
 
@@ -75,11 +88,10 @@ class Retain(nn.Module):
         self.value = nn.Embedding(tokens, settings.width)
         self.age = nn.Linear(len(AGE_KNOTS_YEARS) + 1, settings.width, bias=False)
         self.attention = ReverseAttention(settings.width)
-        self.to_hazards = nn.Linear(settings.width, tasks * intervals * 3)
+        self.to_hazards = PlainHead(settings.width, tasks, intervals)
         for embedding in (self.code, self.value):
             nn.init.normal_(embedding.weight, std=0.1)
         nn.init.normal_(self.age.weight, std=0.02)  # at first age must not drown the codes
-        nn.init.normal_(self.to_hazards.weight, std=0.01)
 
     def forward(self, batch: SequenceBatch, event_weights: Tensor | None = None) -> Tensor:
         """Hazard logits of the batch's rows, in their order. event_weights (E,): how much of each event is there."""
@@ -87,7 +99,7 @@ class Retain(nn.Module):
             event_weights = partly_hidden(torch.ones_like(batch.values), self.event_dropout, self.training)
         steps, visits, weights = self._read(batch, event_weights)
         summary = visits.new_zeros(len(batch.rows), visits.shape[1]).index_add(0, steps.rows, visits * weights)
-        return self.to_hazards(partly_hidden(summary, self.dropout, self.training)).unflatten(-1, (self.tasks, -1, 3))
+        return self.to_hazards(partly_hidden(summary, self.dropout, self.training))
 
     def _read(self, batch: SequenceBatch, event_weights: Tensor) -> tuple[PackedSteps, Tensor, Tensor]:
         """The steps of each row, newest first, their vectors and their weights, both (P, D)."""
@@ -116,7 +128,7 @@ class Retain(nn.Module):
                 "An event adds something else to each row: give stretches of one row (stretches_of, most=1)."
             )
         steps, visits, weights = self._read(batch, torch.ones_like(batch.values))
-        of_hazard = self.to_hazards.weight.unflatten(0, (self.tasks, -1, 3))[task, :intervals]  # (K, 3, D)
+        of_hazard = self.to_hazards.weight[task, :intervals]  # (K, 3, D)
         toward = (of_hazard[:, EVENT] - of_hazard[:, NONE]).mean(dim=0)  # (D,)
         slopes = weights * toward  # (P, D)
         of_place = torch.zeros(len(batch.bag_sizes), visits.shape[1], device=visits.device)

@@ -111,7 +111,9 @@ def pretrain_network(
 ) -> RiskTransformer:
     """Fit the network on what followed each visit of the patients of `train_rows`, without any label."""
     foreseen = foreseen_codes(sequences, len(network.encoder.code.weight))
-    heads = PretrainingHeads(settings.width, len(foreseen.has_values))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(run.seed)
+        heads = PretrainingHeads(settings.width, len(foreseen.has_values))
     both = nn.ModuleList([network, heads])
 
     def loss_of(batch: SequenceBatch) -> Tensor:

@@ -165,7 +165,7 @@ def test_the_attention_by_hand():
             weights.zero_()
         attention.to_number.bias.fill_(1.0)
     found = attention(torch.ones(6, 1), rows_of([[0.0] * 3] * 2, 3, 1))
-    # Three visits count alike, a third each, times tanh(1); one alone counts whole. First both rows, then the longer one.
+    # Three visits count alike, a third each, times tanh(1); one alone counts whole. Steps of both rows come first.
     assert_close(found[:, 0], torch.tensor([1 / 3, 1, 1 / 3, 1 / 3]) * np.tanh(1))
 
 
@@ -182,7 +182,7 @@ def test_contributions_sum_to_the_logit_less_the_bias():
     found = network.contributions(batch, task=1, intervals=2)
     with torch.inference_mode():
         logits = network(batch)[:, 1, :2]  # (N, K, 3)
-    bias = network.to_hazards.bias.view(2, 3, 3)[1, :2]
+    bias = network.to_hazards.bias[1, :2]
     expected = ((logits - bias)[..., EVENT] - (logits - bias)[..., NONE]).mean(dim=1)
     row = (torch.arange(len(batch.bag_sizes)) // batch.ages.shape[1]).repeat_interleave(batch.bag_sizes)
     summed = torch.zeros(2).index_add(0, row, found.events) + found.ages
@@ -201,7 +201,7 @@ def test_a_single_event_contributes_what_the_formula_says():
     with torch.inference_mode():
         vector = network.code.weight[2]  # code A, without a value, is one of two events of its visit
         _, _, weights = network._read(batch, torch.ones_like(batch.values))
-        head = network.to_hazards.weight.view(2, 3, 3, 8)[0, 0]
+        head = network.to_hazards.weight[0, 0]
         # The row itself is the newest step, the visit the one after.
         expected = (vector / sqrt(2) * weights[1] * (head[EVENT] - head[NONE])).sum()
         found = network.contributions(batch, task=0, intervals=1).events[(batch.tokens == 2).nonzero().item()]

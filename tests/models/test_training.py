@@ -1,24 +1,101 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
-from models.risk_transformer import TransformerSettings, partly_hidden
-from models.training import learning_pace, rows_by_epoch
+import models.training
+from models.recurrent import RecurrentSettings
+from models.retain import Retain
+from models.training import Run, _task_weights, fit_network, forecast_log_odds, learning_pace
+from models.visit_encoder import partly_hidden
+from tests.models.planted_sequences import PlantedSequences, planted_sequences
+
+SETTINGS = RecurrentSettings(width=8, epochs=4, patience=4, places_per_batch=64, learning_rate=1e-2)
+Fit = Callable[[Path | None, int], np.ndarray]
 
 
-def test_all_train_rows_come_once_before_any_comes_again():
-    settings = TransformerSettings(epochs=7, rows_per_epoch=4)
-    epochs = rows_by_epoch(np.arange(10, 20), settings, np.random.default_rng(1))
-    assert [len(rows) for rows in epochs] == [4] * 7
-    in_order = np.concatenate(epochs)  # 28 rows: two passes over ten, and eight of a third
-    assert sorted(in_order[:10]) == sorted(in_order[10:20]) == list(range(10, 20))
-    assert len(set(in_order[20:])) == 8
-    assert in_order[:10].tolist() != in_order[10:20].tolist()
+@pytest.fixture(scope="module")
+def planted() -> PlantedSequences:
+    return planted_sequences(60)
 
 
-def test_few_train_rows_all_come_in_every_epoch():
-    epochs = rows_by_epoch(np.arange(3), TransformerSettings(epochs=2), np.random.default_rng(1))
-    assert [sorted(rows) for rows in epochs] == [[0, 1, 2], [0, 1, 2]]
+@pytest.fixture(scope="module")
+def fit(planted: PlantedSequences) -> Fit:
+    """Fit a small network from the same first weights, and score the held-out rows."""
+
+    def fitted(checkpoint: Path | None, seed: int) -> np.ndarray:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            network = Retain(len(planted.vocabulary.tokens), 2, 4, SETTINGS)
+        train, tuning = planted.rows["train"], planted.rows["tuning"]
+        run = Run(seed, "test", checkpoint=checkpoint)
+        fit_network(network, planted.sequences, planted.answers, train, tuning, SETTINGS, run)
+        return forecast_log_odds(network, planted.sequences, planted.rows["held_out"], [(0, 4), (1, 4)])
+
+    return fitted
+
+
+def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been(fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    whole = fit(None, 1)
+    made = models.training.batch_of
+
+    def killed_after(batches: int) -> Callable[..., object]:
+        left = iter(range(batches))
+
+        def batch_of(*arguments: Any) -> object:
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+            return made(*arguments)
+
+        return batch_of
+
+    checkpoint = tmp_path / "run" / "test.pt"
+    for batches in (12, 10):  # after the first epoch, and, gone on from there, once more
+        with monkeypatch.context() as patched:
+            patched.setattr(models.training, "batch_of", killed_after(batches))
+            with pytest.raises(KeyboardInterrupt):
+                fit(checkpoint, 1)
+        assert checkpoint.exists()
+    assert np.array_equal(fit(checkpoint, 1), whole)
+    # Everything is done: now there is nothing left to fit, and the same comes out.
+    assert np.array_equal(fit(checkpoint, 1), whole)
+
+
+def test_a_checkpoint_of_another_run_or_one_that_was_cut_off_is_left_alone(fit: Fit, tmp_path: Path):
+    checkpoint = tmp_path / "test.pt"
+    other = fit(checkpoint, 2)
+    whole = fit(None, 1)
+    assert not np.array_equal(other, whole)
+    assert np.array_equal(fit(checkpoint, 1), whole)
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    assert np.array_equal(fit(checkpoint, 1), whole)
+
+
+def test_rows_are_answered_in_the_order_in_which_they_are_asked(planted: PlantedSequences):
+    torch.manual_seed(0)
+    network = Retain(len(planted.vocabulary.tokens), 2, 4, SETTINGS)
+    torch.nn.init.normal_(network.to_hazards.weight)
+    rows = planted.rows["held_out"]
+    shuffled = np.random.default_rng(0).permutation(len(rows))
+    scores = forecast_log_odds(network, planted.sequences, rows, [(0, 4)])
+    found = forecast_log_odds(network, planted.sequences, rows[shuffled], [(0, 4)])
+    assert np.allclose(found, scores[shuffled], atol=1e-6)
+    assert len(np.unique(scores)) > 10
+
+
+def test_rare_tasks_weigh_more_by_hand(planted: PlantedSequences):
+    rows = torch.from_numpy(planted.rows["train"])
+    answers = planted.answers
+    events = (answers.outcome[rows] == 1).sum(dim=0).double()
+    assert events[0] > events[1]
+    weights = _task_weights(answers, rows, 0.5).double()
+    # (events + 20) to the power -0.5, and in the mean over all answers 1: both tasks are asked of every row.
+    assert weights[1] / weights[0] == pytest.approx(float(((events[0] + 20) / (events[1] + 20)) ** 0.5))
+    assert weights.mean() == pytest.approx(1)
+    assert _task_weights(answers, rows, 0.0).tolist() == pytest.approx([1, 1])
 
 
 def test_the_learning_rate_rises_for_a_tenth_of_the_steps_and_then_falls_to_nothing():
