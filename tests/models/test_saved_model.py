@@ -7,7 +7,7 @@ from features.errors import ModelError
 from models.saved_model import SavedModel, load_model, save_model
 from tests.models.planted_population import DEFINITIONS, SETTINGS
 
-BLANK = SavedModel(SETTINGS, DEFINITIONS, {}, {}, None, None, None, "")
+BLANK = SavedModel(SETTINGS, DEFINITIONS, {}, {}, None, None, "")
 
 
 @pytest.fixture
