@@ -131,8 +131,9 @@ def batch_of(sequences: Sequences, stretches: Stretches, chosen: NDArray[np.inte
     ages = np.where(np.isnan(ages), sequences.median_age_years, ages).clip(max=OLDEST_AGE_YEARS) / 100
 
     days = np.zeros(places, dtype=np.int64)
-    days[of_visits], days[of_rows] = visit_us // DAY_US, asked_us // DAY_US
-    days = days.reshape(shape) - (last_us // DAY_US)[:, None]
+    days[of_visits] = visit_us // DAY_US - np.repeat(last_us // DAY_US, visit_spans.sizes)
+    days[of_rows] = asked_us // DAY_US - np.repeat(last_us // DAY_US, row_counts)
+    days = days.reshape(shape)
 
     gaps = np.zeros(places)
     past = sequences.past[rows]

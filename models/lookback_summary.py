@@ -10,7 +10,6 @@ from models.batches import SequenceBatch
 from models.sequences import DAY_US
 
 DECAYS_DAYS = (90.0, 1e9)  # how fast a day fades: one picture of the last months, one of the whole look-back
-MOST_CODES = 512
 
 
 class LookbackSummary(nn.Module):

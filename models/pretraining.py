@@ -80,36 +80,42 @@ class NextEvents:
 def next_events(batch: SequenceBatch, foreseen: Foreseen) -> NextEvents:
     """Read off the visits of the batch what followed each of them; stretches should be whole timelines."""
     stretches, places = batch.days.shape
-    visits = batch.is_seen.shape[-1]
-    place_of_event = torch.repeat_interleave(torch.arange(stretches * places), batch.bag_sizes)
-    code = foreseen.place[batch.tokens]
+    visits, here = batch.is_seen.shape[-1], batch.days.device
+    place_of_event = torch.repeat_interleave(batch.bag_sizes)
+    code = foreseen.place.to(here)[batch.tokens]
     counts = (place_of_event % places < visits) & (code >= 0)
-    at = (place_of_event[counts] // places, place_of_event[counts] % places, code[counts])
+    at = torch.stack([place_of_event // places, place_of_event % places, code])  # (3, E)
     shape = (stretches, visits, len(foreseen.has_values))
     day = batch.days[:, :visits].float()
-    is_there = torch.zeros(shape, dtype=torch.bool)
-    is_there[at] = True
-    value = torch.full(shape, torch.nan)
-    value[at] = batch.values[counts]
-    never = torch.full((stretches, 1, shape[-1]), torch.inf)
-    coming = torch.where(is_there, day[..., None], torch.inf).flip(1).cummin(dim=1)[0].flip(1)
-    coming = torch.cat([coming[:, 1:], never], dim=1)
-    order = torch.arange(visits)[:, None]
-    measured = torch.where(value.isnan(), visits, order).flip(1).cummin(dim=1)[0].flip(1)
-    measured = torch.cat([measured[:, 1:], torch.full_like(measured[:, :1], visits)], dim=1)
+    is_there = torch.zeros(shape, dtype=torch.bool, device=here)
+    is_there[tuple(at[:, counts])] = True
+    value = torch.full(shape, torch.nan, device=here)
+    is_valued = counts & ~batch.values.isnan()  # what came without a number must not hide one of the same day
+    value[tuple(at[:, is_valued])] = batch.values[is_valued]
+    never = torch.full((stretches, 1, shape[-1]), torch.inf, device=here)
+    coming = later(torch.where(is_there, day[..., None], torch.inf), never)
+    order = torch.arange(visits, device=here)[:, None]
+    measured = later(torch.where(value.isnan(), visits, order), torch.full_like(never, visits, dtype=torch.int64))
     padded = torch.cat([value, never * torch.nan], dim=1)
     exists = batch.is_seen[:, :visits].any(dim=-1)  # a visit sees itself
     has_next = torch.cat([exists[:, 1:], torch.zeros_like(exists[:, :1])], dim=1)
     gap = torch.cat([day[:, 1:], day[:, -1:]], dim=1) - day
-    last = torch.where(exists, day, -torch.inf).amax(dim=1, keepdim=True)
+    # With one more, so that there is a last one even where no stretch has a visit.
+    last = F.pad(torch.where(exists, day, -torch.inf), (0, 1), value=-torch.inf).amax(dim=1, keepdim=True)
     return NextEvents(
         is_asked=has_next,
         is_next=torch.cat([is_there[:, 1:], torch.zeros_like(is_there[:, :1])], dim=1),
-        gap_class=torch.bucketize(gap, torch.tensor(GAP_EDGES_DAYS)),
+        gap_class=torch.bucketize(gap, torch.tensor(GAP_EDGES_DAYS, device=here)),
         days=coming - day[..., None],
         followed_days=last - day,
         values=padded.gather(1, measured),
     )
+
+
+def later(by_visit: Tensor, never: Tensor) -> Tensor:
+    """The least of what stands at later visits. Shapes: (S, V, C), (S, 1, C) -> (S, V, C)."""
+    following = torch.cat([by_visit[:, 1:], never], dim=1)[:, : by_visit.shape[1]]
+    return following.flip(1).cummin(dim=1)[0].flip(1)
 
 
 def pretraining_loss(heads: PretrainingHeads, summaries: Tensor, following: NextEvents, foreseen: Foreseen) -> Tensor:
@@ -125,12 +131,13 @@ def pretraining_loss(heads: PretrainingHeads, summaries: Tensor, following: Next
         following_codes, following.is_next[asked].to(following_codes), reduction="none"
     ).sum(dim=-1)
     gap_loss = F.cross_entropy(gap, following.gap_class[asked], reduction="none")
-    edges = torch.tensor(EDGES_DAYS)
+    edges = torch.tensor(EDGES_DAYS, device=summaries.device)
     days, followed = following.days[asked][..., None], following.followed_days[asked][:, None, None]
     at_risk = (days > edges[:-1]) & ((followed >= edges[1:]) | (days <= edges[1:]))
     comes = (days > edges[:-1]) & (days <= edges[1:])
     hazard_loss = F.binary_cross_entropy_with_logits(hazards, comes.to(hazards), reduction="none")
     hazard_loss = (hazard_loss * at_risk).sum(dim=(-1, -2))
     known = following.values[asked]
-    value_loss = torch.where(known.isnan() | ~foreseen.has_values, 0, (values - known.nan_to_num()).abs()).sum(dim=-1)
+    is_missing = known.isnan() | ~foreseen.has_values.to(known.device)
+    value_loss = (values - known.nan_to_num()).abs().masked_fill(is_missing, 0).sum(dim=-1)
     return (gap_loss + (code_loss + hazard_loss + value_loss) / 10).mean()

@@ -2,7 +2,8 @@
 
 settings.json, feature_definitions.parquet, vocabulary.json, contract.json (the tables it expects), ladder.json
 (questions, released models, thresholds, linear models, weights of the stack, calibration), trees/<n>.txt (LightGBM's
-own text), sequences.json with the weights of each sequence model as safetensors, and manifest.json with the SHA-256 of every other file. The
+own text), sequences.json with the weights of each sequence model as safetensors, and manifest.json with the SHA-256
+of every other file. The
 version of a model is the digest of those hashes, so the same inputs and seed give the same version.
 """
 

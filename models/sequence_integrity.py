@@ -31,11 +31,12 @@ def count_sequences_that_see_the_future(
 
 def _is_alike(some: Sequences, others: Sequences, row: int) -> bool:
     """Whether both hold the same row: every number of a batch of it alone, and the events that it sees."""
-    here, there = (batch_of(held, stretches_of(held, np.array([row]), most=1), np.array([0])) for held in (some, others))
-    return (
-        all(_is_equal(numbers, getattr(there, name)) for name, numbers in vars(here).items())
-        and some.events[row_events(some, row)].equals(others.events[row_events(others, row)])
+    here, there = (
+        batch_of(held, stretches_of(held, np.array([row]), most=1), np.array([0])) for held in (some, others)
     )
+    return all(_is_equal(numbers, getattr(there, name)) for name, numbers in vars(here).items()) and some.events[
+        row_events(some, row)
+    ].equals(others.events[row_events(others, row)])
 
 
 def _is_equal(some: torch.Tensor, others: torch.Tensor) -> bool:

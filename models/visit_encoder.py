@@ -6,7 +6,7 @@ from pydantic import BaseModel
 from torch import Tensor, nn
 
 from models.batches import SequenceBatch
-from models.lookback_summary import MOST_CODES, LookbackSummary
+from models.lookback_summary import LookbackSummary
 from models.vocabulary import SequenceVocabulary
 
 AGE_KNOTS = (20, 40, 55, 65, 75, 85)
@@ -23,7 +23,7 @@ class EncoderShape(BaseModel, frozen=True, extra="forbid"):
 
 
 def encoder_shape(vocabulary: SequenceVocabulary) -> EncoderShape:
-    """The shape that a vocabulary asks for; the first 512 of its tokens in the order of the alphabet are counted."""
+    """The shape that a vocabulary asks for."""
     return EncoderShape(
         tokens=len(vocabulary.tokens),
         headings=vocabulary.headings or [[] for _ in vocabulary.tokens],
@@ -32,7 +32,7 @@ def encoder_shape(vocabulary: SequenceVocabulary) -> EncoderShape:
             for place, word in enumerate(vocabulary.tokens)
             if word in vocabulary.scales or word.startswith("STATE//")
         ],
-        counted=list(range(len(vocabulary.tokens)))[:MOST_CODES],
+        counted=vocabulary.counted,
     )
 
 

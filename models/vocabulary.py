@@ -17,6 +17,7 @@ from features.settings import StudySettings
 
 UNKNOWN = "(nothing known)"
 NEVER_SEEN_SYSTEMS = ["MEDS_BIRTH", "MEDS_DEATH", "MOVED_AWAY", "RACE", "ETHNICITY", "SITE"]
+MOST_COUNTED = 512
 LEVELS = np.linspace(0.02, 0.98, 25)
 
 
@@ -44,7 +45,8 @@ class SequenceVocabulary(BaseModel, frozen=True, extra="forbid"):
     """Everything that turns events into the sequence models' input. A token's number is its place in `tokens`.
 
     headings: of each token the wider headings that it belongs to, as numbers of their own: its system, the groups and
-    families of its code, and of ICD-10-CM the category. Through them rare codes share what common ones teach.
+    families of its code, and of ICD-10-CM the category. Through them rare codes share what common ones teach. counted: the tokens of most patients, at most 512,
+    that are counted over the look-back.
     """
 
     tokens: list[str]
@@ -53,6 +55,7 @@ class SequenceVocabulary(BaseModel, frozen=True, extra="forbid"):
     lookback_days: int
     median_age_years: float
     headings: list[list[int]] = []
+    counted: list[int] = []
 
 
 def visible_system() -> pl.Expr:
@@ -120,8 +123,18 @@ def fit_vocabulary(
         chronic_groups=groups,
         lookback_days=settings.lookback_days,
         headings=headings_of(tokens),
+        counted=_most_common(named, tokens),
         median_age_years=float(np.median(known_ages)) if known_ages.size else 50.0,
     )
+
+
+def _most_common(named: pl.DataFrame, tokens: list[str]) -> list[int]:
+    """The places of the tokens of most patients; on a tie in the order of the alphabet."""
+    known = pl.when(pl.col("token").is_in(tokens)).then("token").otherwise("other")
+    patients = named.group_by(known.alias("token")).agg(subjects=pl.col("subject_id").n_unique())
+    chosen = patients.sort("subjects", "token", descending=[True, False]).head(MOST_COUNTED)["token"]
+    places = {word: place for place, word in enumerate(tokens)}
+    return sorted(places[word] for word in chosen if word in places)
 
 
 def headings_of(tokens: list[str]) -> list[list[int]]:

@@ -16,7 +16,18 @@ TASK = "planted_outcome"
 RARE_TASK = "rare_outcome"
 HORIZON_DAYS = 365
 SETTINGS = StudySettings(bootstrap_resamples=100, lookback_days=730)
-SMALL = TransformerSettings(width=16, heads=2, layers=1, epochs=12, rows_per_batch=32, learning_rate=8e-3)
+SMALL = TransformerSettings(
+    width=16,
+    heads=2,
+    lookback_shares=(1.0,),
+    value_knots=4,
+    pretraining_epochs=0,
+    epochs=12,
+    patience=12,
+    places_per_batch=256,
+    learning_rate=8e-3,
+    mean_share=0.9,
+)
 DEFINITIONS = checked(
     pl.DataFrame(
         [

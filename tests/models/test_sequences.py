@@ -7,10 +7,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
+from torch.testing import assert_close
 
 from features.settings import StudySettings
-from models.batches import SequenceBatch, batch_of, event_places
-from models.sequences import ages_years, build_sequences, seen_events
+from models.batches import (
+    SequenceBatch,
+    batch_of,
+    batches_of,
+    row_events,
+    shuffled_batches,
+    stretches_of,
+)
+from models.sequences import Sequences, Spans, ages_years, build_sequences, seen_events
 from models.vocabulary import ChronicGroup, NumberScale, SequenceVocabulary, chronic_tokens, fit_vocabulary
 from tests.models.planted_population import events_table
 
@@ -21,7 +29,6 @@ VOCABULARY = SequenceVocabulary(
     scales={GLUCOSE: NumberScale(unit="mg/dL", values=[80, 100, 120], levels=[0.25, 0.5, 0.75])},
     chronic_groups=[ChronicGroup(name="diabetes", codes=["SNOMED//44054006"], prefixes=["ICD10CM//E11"])],
     lookback_days=730,
-    most_visits=5,
     median_age_years=50,
 )
 KEYS = pl.DataFrame({"subject_id": [1], "prediction_time": [NOON]}, schema_overrides={"subject_id": pl.Int64})
@@ -29,6 +36,13 @@ KEYS = pl.DataFrame({"subject_id": [1], "prediction_time": [NOON]}, schema_overr
 
 def days_ago(days: float) -> datetime:
     return NOON - timedelta(days=days)
+
+
+def asked_on(*days: float) -> pl.DataFrame:
+    """Patient 1 at noon, so many days before NOON."""
+    return pl.DataFrame(
+        {"subject_id": [1] * len(days), "prediction_time": [days_ago(day) for day in days]}, schema=KEYS.schema
+    )
 
 
 def one_patient(*rows: dict[str, object]) -> pl.LazyFrame:
@@ -41,72 +55,112 @@ def one_patient(*rows: dict[str, object]) -> pl.LazyFrame:
     return events_table([{"subject_id": 1} | fact for fact in facts]).lazy()
 
 
-def built(events: pl.LazyFrame, keys: pl.DataFrame = KEYS) -> tuple[SequenceBatch, pl.DataFrame]:
-    """All rows as one batch, and the events that they see, in the batch's order."""
-    made = build_sequences(events, keys, VOCABULARY)
-    rows = np.arange(keys.height)
-    return batch_of(made, rows), made.events[event_places(made, rows)]
+def code_on(*days: float, code: str = "A//1") -> list[dict[str, object]]:
+    return [{"time": days_ago(day), "code": code} for day in days]
 
 
-def visits_of(events: pl.LazyFrame) -> np.ndarray:
-    """The visits of the one row: age, gap, days before, kind."""
-    return built(events)[0].visits[0].numpy()
+def batched(sequences: Sequences, rows: list[int] | None = None, most: int = 32) -> SequenceBatch:
+    """The rows, in stretches of at most `most`, as one batch."""
+    stretches = stretches_of(sequences, np.arange(sequences.keys.height) if rows is None else np.array(rows), most)
+    return batch_of(sequences, stretches, np.arange(len(stretches)))
 
 
-def words(events: pl.LazyFrame) -> list[list[str]]:
-    """The tokens of each visit of the one row."""
-    batch, _ = built(events)
+def built(events: pl.LazyFrame, keys: pl.DataFrame = KEYS) -> SequenceBatch:
+    """All rows as one batch."""
+    return batched(build_sequences(events, keys, VOCABULARY))
+
+
+def alone(sequences: Sequences, row: int) -> tuple[SequenceBatch, pl.DataFrame]:
+    """A row in a stretch of its own, and the events that it sees."""
+    return batched(sequences, [row], most=1), sequences.events[row_events(sequences, row)]
+
+
+def words(batch: SequenceBatch) -> list[list[str]]:
+    """The tokens of each place, stretch after stretch."""
     tokens = [VOCABULARY.tokens[token] for token in batch.tokens]
     spans = zip(batch.bag_starts.tolist(), batch.bag_sizes.tolist(), strict=True)
     return [tokens[start : start + size] for start, size in spans]
 
 
 def assert_alike(here: tuple[SequenceBatch, pl.DataFrame], there: tuple[SequenceBatch, pl.DataFrame]) -> None:
-    """Bit for bit the same numbers and the same events."""
+    """Bit for bit the same numbers and the same events, whichever rows they are."""
     for name, numbers in vars(here[0]).items():
-        assert torch.equal(numbers, getattr(there[0], name)), name
+        if name != "rows":
+            assert numbers.numpy().tobytes() == getattr(there[0], name).numpy().tobytes(), name
     assert_frame_equal(here[1], there[1])
 
 
-def test_events_known_on_one_day_are_one_visit_between_state_and_now():
+def test_events_known_on_one_day_are_one_visit_and_the_row_stands_last_with_its_state():
     events = one_patient(
-        {"time": days_ago(20), "code": "A//1"},
+        *code_on(20),
         {"time": days_ago(25), "known_time": days_ago(19.75), "code": GLUCOSE, "numeric_value": 110, "unit": "mg/dL"},
-        {"time": days_ago(3), "code": "A//rare"},
+        *code_on(3, code="A//rare"),
     )
-    assert words(events) == [["SEX//female"], ["A//1", GLUCOSE], ["A//(other)"], []]
-    batch, known = built(events)
-    visits = batch.visits[0].numpy()
-    assert visits[:, 2].tolist() == [730, 20, 3, 0]  # days before
-    assert visits[:, 0] * 100 == pytest.approx([40 - 730 / 365.25, 40 - 20 / 365.25, 40 - 3 / 365.25, 40])
-    # 710, 17 and 3 days since the visit before, on the scale log(1 + gap) / log(1 + 730)
-    assert visits[:, 1] == pytest.approx(np.log1p([0, 710, 17, 3]) / np.log1p(730))
-    # 110 lies half way between the quantiles 0.5 and 0.75: 0.625, on a scale of -1 to 1
-    assert known.filter(pl.col("number") == 110)["value"].item() == pytest.approx(0.25)
-    assert torch.equal(batch.values, torch.tensor([0, 0, 0.25, 0]))
+    batch = built(events)
+    assert words(batch) == [["A//1", GLUCOSE], ["A//(other)"], ["SEX//female"]]
+    assert batch.days[0].tolist() == [-20, -3, 0]
+    assert (batch.moments_us[0] / 86_400_000_000).tolist() == [-20, -3, 0]
+    assert batch.ages[0].numpy() * 100 == pytest.approx([40 - 20 / 365.25, 40 - 3 / 365.25, 40])
+    assert batch.gaps[0].tolist() == [0, 0, 3]  # a visit has none: what lies before it may lie before the look-back
+    assert batch.is_seen[0].int().tolist() == [[1, 0], [1, 1], [1, 1]]
+    # 110 lies half way between the quantiles 0.5 and 0.75: 0.625, on a scale of -1 to 1 a quarter
+    assert_close(batch.values, torch.tensor([torch.nan, 0.25, torch.nan, torch.nan]), equal_nan=True)
+    assert batch.is_state.tolist() == [False, False, False, True]
 
 
-def test_a_number_in_another_unit_has_no_value():
-    batch, _ = built(one_patient({"time": days_ago(1), "code": GLUCOSE, "numeric_value": 6.1, "unit": "mmol/L"}))
-    assert batch.values.tolist() == [0, 0]
+@pytest.mark.parametrize(
+    ("number", "value"),
+    [
+        (80, -0.5),  # the quantile 0.25: 2 x 0.25 - 1
+        (95, -0.125),  # three quarters of the way from 0.25 to 0.5: 0.4375
+        (120, 0.5),  # the quantile 0.75
+        (500, 0.5),  # beyond the last one known
+    ],
+)
+def test_a_number_becomes_a_quantile(number, value):
+    batch = built(one_patient({"time": days_ago(1), "code": GLUCOSE, "numeric_value": number, "unit": "mg/dL"}))
+    assert batch.values[0].item() == pytest.approx(value)
+
+
+@pytest.mark.parametrize(("number", "unit"), [(6.1, "mmol/L"), (None, "mg/dL"), (float("inf"), "mg/dL")])
+def test_a_number_in_another_unit_or_none_has_no_value(number, unit):
+    batch = built(one_patient({"time": days_ago(1), "code": GLUCOSE, "numeric_value": number, "unit": unit}))
+    assert batch.values.isnan().all()
+
+
+def test_what_the_day_itself_has_brought_stands_at_the_row_up_to_its_moment():
+    hour = 1 / 24
+    sequences = build_sequences(one_patient(*code_on(3 * hour, -hour)), asked_on(0, -2 * hour), VOCABULARY)
+    # Both rows ask on the one day that has events, so nobody has a past visit.
+    batch = batched(sequences)
+    assert batch.is_seen.shape == (1, 2, 0)
+    assert words(batch) == [["SEX//female", "A//1"], ["SEX//female", "A//1", "A//1"]]
+    assert batch.is_state.tolist() == [True, False, True, False, False]
 
 
 def test_only_chronic_state_reaches_over_the_edge_of_the_look_back():
-    events = one_patient(
-        {"time": days_ago(3000), "code": "SNOMED//44054006"},
-        {"time": days_ago(2000), "code": "A//1"},
-        {"time": days_ago(730), "code": "A//1"},  # the edge itself is outside
-        {"time": days_ago(729), "code": "A//1"},
-    )
-    assert words(events) == [["SEX//female", "STATE//diabetes"], ["A//1"], []]
+    events = one_patient(*code_on(2000), *code_on(3000, code="SNOMED//44054006"), *code_on(730, 729, 10))
+    # The day on which the look-back begins is left out.
+    assert words(built(events)) == [["A//1"], ["A//1"], ["SEX//female", "STATE//diabetes"]]
 
 
-def test_a_chronic_code_by_prefix_counts_and_a_later_one_is_no_state():
-    assert words(one_patient({"time": days_ago(3000), "code": "ICD10CM//E11.9"}))[0] == [
-        "SEX//female",
-        "STATE//diabetes",
-    ]
-    assert words(one_patient({"time": days_ago(10), "code": "SNOMED//44054006"}))[0] == ["SEX//female"]
+@pytest.mark.parametrize(
+    ("days", "value"),
+    [
+        (0, -1.0),
+        (36.525, -0.8),  # a tenth of a year is a hundredth of ten years; its root is 0.1, and 2 x 0.1 - 1
+        (2.5 * 365.25, 0.0),  # a quarter of ten years
+        (5000, 1.0),  # more than ten years
+    ],
+)
+def test_a_chronic_condition_tells_the_years_since(days, value):
+    batch = built(one_patient(*code_on(days, code="ICD10CM//E11.9")))
+    assert words(batch)[-1][:2] == ["SEX//female", "STATE//diabetes"]
+    assert batch.values[batch.tokens == 2].item() == pytest.approx(value, abs=1e-6)
+
+
+def test_a_chronic_condition_known_later_is_no_state():
+    assert words(built(one_patient(*code_on(-1, code="SNOMED//44054006")))) == [["SEX//female"]]
 
 
 def test_medicines_given_or_stated_count_as_the_medicine():
@@ -118,29 +172,6 @@ def test_medicines_given_or_stated_count_as_the_medicine():
     assert chronic_tokens(codes, []).is_empty()
 
 
-def test_a_day_on_which_the_look_back_begins_or_ends_counts_only_inside_it():
-    hour = 1 / 24
-    events = one_patient(
-        {"time": days_ago(730 + hour), "code": "A//1"},
-        {"time": days_ago(730 - hour), "code": "A//rare"},
-        {"time": days_ago(730 - 2 * hour), "code": "A//1"},
-        {"time": days_ago(3 * hour), "code": "A//1"},
-        {"time": days_ago(-hour), "code": "A//1"},
-    )
-    later = KEYS.with_columns(pl.col("prediction_time") + pl.duration(hours=2))
-    assert words(events) == [["SEX//female"], ["A//(other)", "A//1"], ["A//1"], []]
-    # A visit begins with the first event that the row sees of it.
-    assert visits_of(events)[:, 2] == pytest.approx([730, 730 - hour, 3 * hour, 0])
-    batch, _ = built(events, pl.concat([KEYS, later]))
-    assert batch.bag_sizes.tolist() == [1, 2, 1, 0, 1, 2, 0, 0]  # two hours later the edge has passed both events
-    assert [VOCABULARY.tokens[token] for token in batch.tokens[4:]] == ["SEX//female", "A//1", "A//1"]
-
-
-def test_the_newest_visits_are_kept():
-    visits = [{"time": days_ago(day), "code": "A//1"} for day in (50, 40, 30, 20, 10)]
-    assert visits_of(one_patient(*visits))[:, 2].tolist() == [730, 30, 20, 10, 0]
-
-
 def test_death_birth_race_and_site_are_no_tokens():
     events = one_patient(
         *[
@@ -150,6 +181,29 @@ def test_death_birth_race_and_site_are_no_tokens():
     )
     seen = seen_events(events, KEYS, 730)
     assert seen["code"].to_list() == ["A//1"]
+
+
+@pytest.mark.parametrize("years", [-46, -60, -75])
+def test_records_before_1970_are_like_any_other(years):
+    """Days before 1970 are counted below 0; NOON is in 2015."""
+    shift = pl.duration(days=years * 365)
+    events = one_patient(*code_on(700, 30.25, 2)).with_columns(pl.col("time") + shift, pl.col("known_time") + shift)
+    batch = built(events, KEYS.with_columns(pl.col("prediction_time") + shift))
+    assert batch.days[0].tolist() == [-700, -30, -2, 0]
+    assert batch.is_seen[0, -1].all()
+
+
+def test_ages_end_at_90_and_an_unknown_birth_is_the_median_at_every_place():
+    birth = {"time": days_ago(91 * 365.25), "code": "MEDS_BIRTH", "subject_id": 1}
+    visit = code_on(730.5, 20)
+    keys = asked_on(730, 0)
+    for facts, expected in [([birth], [89, 90, 89, 90]), ([], [50] * 4)]:
+        events = events_table([{"subject_id": 1} | fact for fact in (*facts, *visit)]).lazy()
+        # 730.5 days before she was 89, 20 days before and today she is 90 or more.
+        batch = built(events, keys)
+        assert batch.ages[0].numpy() * 100 == pytest.approx(expected, abs=0.01)
+        earlier = batched(build_sequences(events, keys, VOCABULARY), [0])
+        assert earlier.ages[0, -1] == pytest.approx(batch.ages[0, -2])
 
 
 past = st.tuples(
@@ -165,29 +219,28 @@ def test_what_is_known_later_changes_nothing(before, after, early):
     # Happened before, but only known after.
     later += [{"time": days_ago(day), "known_time": NOON + timedelta(days=1), "code": code} for day, code in early]
     # A later prediction time sees the later events, so they are held; this one must not.
-    keys = pl.concat([KEYS, KEYS.with_columns(pl.col("prediction_time") + pl.duration(days=400))])
-    alone = build_sequences(one_patient(*known), KEYS, VOCABULARY)
-    with_later = build_sequences(one_patient(*known, *later), keys, VOCABULARY)
-    first = np.array([0])
-    assert_alike(
-        (batch_of(alone, first), alone.events[event_places(alone, first)]),
-        (batch_of(with_later, first), with_later.events[event_places(with_later, first)]),
-    )
+    without = build_sequences(one_patient(*known), KEYS, VOCABULARY)
+    with_later = build_sequences(one_patient(*known, *later), asked_on(0, -400), VOCABULARY)
+    assert_alike(alone(without, 0), alone(with_later, 0))
 
 
 def test_moving_every_date_by_weeks_changes_nothing():
-    rows = [{"time": days_ago(day), "code": "A//1"} for day in (700, 30.25, 2)]
-    events = one_patient(*rows)
+    events = one_patient(*code_on(700, 30.25, 2))
     week = pl.duration(weeks=-123)
     moved = events.with_columns(pl.col("time") + week, pl.col("known_time") + week)
-    assert_alike(built(events), built(moved, KEYS.with_columns(pl.col("prediction_time") + week)))
+    moved_keys = KEYS.with_columns(pl.col("prediction_time") + week)
+    assert_alike(
+        alone(build_sequences(events, KEYS, VOCABULARY), 0), alone(build_sequences(moved, moved_keys, VOCABULARY), 0)
+    )
 
 
 def test_a_longer_record_changes_nothing():
-    rows = [{"time": days_ago(day), "code": "A//1"} for day in (700, 2)]
-    longer = [{"time": days_ago(day), "code": "A//1"} for day in range(800, 4000, 100)]
-    short, long = (visits_of(one_patient(*rows, *more)).tobytes() for more in ([], longer))
-    assert short == long
+    short, long = (
+        build_sequences(one_patient(*code_on(700, 2), *code_on(*older)), KEYS, VOCABULARY)
+        for older in ([], range(4000, 800, -100))
+    )
+    assert_frame_equal(alone(short, 0)[1].drop("record_id"), alone(long, 0)[1].drop("record_id"))
+    assert_alike((alone(short, 0)[0], short.keys), (alone(long, 0)[0], long.keys))
 
 
 moments = st.lists(st.integers(0, 8000).map(lambda quarter: quarter / 4), min_size=1, max_size=4, unique=True)
@@ -197,35 +250,86 @@ moments = st.lists(st.integers(0, 8000).map(lambda quarter: quarter / 4), min_si
 @given(record=st.lists(past, max_size=12), asked=moments)
 def test_rows_of_one_patient_share_a_timeline_and_each_sees_what_it_would_see_alone(record, asked):
     events = one_patient(*[{"time": days_ago(day), "code": code} for day, code in record])
-    keys = pl.DataFrame(
-        {"subject_id": [1] * len(asked), "prediction_time": [days_ago(day - 1000) for day in asked]},
-        schema=KEYS.schema,
-    )
+    keys = asked_on(*[day - 1000 for day in asked])
     together = build_sequences(events, keys, VOCABULARY)
     assert len(together.known_us) <= len(record)  # however many rows see an event, it is held once
     for row in range(keys.height):
-        here = np.array([row])
-        assert_alike(
-            (batch_of(together, here), together.events[event_places(together, here)]), built(events, keys[here])
-        )
+        assert_alike(alone(together, row), alone(build_sequences(events, keys[row : row + 1], VOCABULARY), 0))
 
 
-def test_a_batch_holds_each_row_whole():
+@settings(max_examples=25, deadline=None)
+@given(record=st.lists(past, max_size=12), asked=moments)
+def test_a_row_sees_the_same_events_in_a_stretch_of_many(record, asked):
+    events = one_patient(*[{"time": days_ago(day), "code": code} for day, code in record])
+    sequences = build_sequences(events, asked_on(*[day - 1000 for day in asked]), VOCABULARY)
+    together = batched(sequences)
+    tokens_of_places = words(together)
+    visits = together.is_seen.shape[-1]
+    for row, place in zip(together.rows.tolist(), together.row_places.tolist(), strict=True):
+        own = alone(sequences, row)[0]
+        seen = [tokens_of_places[visit] for visit in range(visits) if together.is_seen[0, place, visit]]
+        assert [*seen, tokens_of_places[place]] == words(own)
+        assert together.gaps[0, place] == own.gaps[0, -1]
+        assert together.ages[0, place] == pytest.approx(own.ages[0, -1].item(), abs=1e-6)
+        # From the row back to each visit it is as long.
+        is_seen = together.is_seen[0, place]
+        ago = together.moments_us[0, place] - together.moments_us[0, :visits][is_seen]
+        assert torch.equal(ago, -own.moments_us[0, :-1])
+
+
+def test_a_batch_pads_stretches_with_empty_places():
     events = pl.concat(
         [
-            one_patient({"time": days_ago(20), "code": "A//1"}, {"time": days_ago(10), "code": "A//1"}),
+            one_patient(*code_on(20, 10)),
             events_table([{"subject_id": 2, "time": days_ago(7), "code": "A//1"}]).lazy(),
         ]
     )
-    keys = pl.DataFrame({"subject_id": [1, 2], "prediction_time": [NOON, NOON]})
-    made = build_sequences(events, keys, VOCABULARY)
-    batch = batch_of(made, np.array([1, 0]))
-    assert batch.visits.shape == (2, 4, 4)
-    assert batch.visits[:, :, 2].tolist() == [[730, 7, 0, 0], [730, 20, 10, 0]]
-    assert batch.last_visit.tolist() == [2, 3]
-    # Events a visit: state without sex, one, now, padding; then state with sex, one, one, now.
-    assert batch.bag_sizes.tolist() == [0, 1, 0, 0, 1, 1, 1, 0]
-    assert [VOCABULARY.tokens[token] for token in batch.tokens] == ["A//1", "SEX//female", "A//1", "A//1"]
+    keys = pl.DataFrame({"subject_id": [2, 1, 1], "prediction_time": [NOON, NOON, days_ago(15)]})
+    batch = batched(build_sequences(events, keys, VOCABULARY))
+    # Two visits, then two rows of patient 1, the earlier first; patient 2 has one of each.
+    assert batch.rows.tolist() == [2, 1, 0]
+    assert batch.row_places.tolist() == [2, 3, 6]
+    assert batch.days.tolist() == [[-20, -10, -15, 0], [-7, 0, 0, 0]]
+    assert batch.gaps.tolist() == [[0, 0, 5, 10], [0, 0, 7, 0]]
+    assert words(batch) == [["A//1"], ["A//1"], ["SEX//female"], ["SEX//female"], ["A//1"], [], [], []]
+    assert batch.is_seen.int().tolist() == [[[1, 0], [1, 1], [1, 0], [1, 1]], [[1, 0], [0, 0], [1, 0], [0, 0]]]
+
+
+def test_stretches_are_cut_by_patient_and_at_most():
+    keys = pl.concat([asked_on(*range(5)), KEYS.with_columns(subject_id=pl.lit(9, pl.Int64))])
+    sequences = build_sequences(one_patient(*code_on(1.5, 100, 732)), keys, VOCABULARY)
+    stretches = stretches_of(sequences, np.array([5, 0, 1, 2, 3, 4]), most=2)
+    # In order of time patient 1 is asked on days 4, 3, 2, 1 and 0 before: two, two and one row; then patient 9.
+    assert stretches.rows.tolist() == [4, 3, 2, 1, 0, 5]
+    assert stretches.spans.starts.tolist() == [0, 2, 4, 5]
+    assert stretches.spans.sizes.tolist() == [2, 2, 1, 1]
+    # Visits: 732 days before, only in the look-back until day 3; 100 before; at midnight before day 1, of
+    # which day it is, so past on day 0 only.
+    assert stretches.visits.sizes.tolist() == [2, 1, 2, 0]
+    assert stretches.visits.starts[:3].tolist() == [0, 1, 1]
+    assert stretches.lengths().tolist() == [4, 3, 3, 1]
+    assert len(stretches_of(sequences, np.array([], dtype=np.int64))) == 0
+
+
+def test_spans_are_places_side_by_side():
+    spans = Spans(np.array([5, 0, 9]), np.array([2, 0, 3]))
+    assert spans.places().tolist() == [5, 6, 9, 10, 11]
+    assert spans[np.array([2, 0])].places().tolist() == [9, 10, 11, 5, 6]
+
+
+@settings(max_examples=40, deadline=None)
+@given(lengths=st.lists(st.integers(1, 50), max_size=60), most=st.integers(10, 120))
+def test_batches_hold_each_stretch_once_and_stay_small(lengths, most):
+    lengths = np.array(lengths, dtype=np.int64)
+    for batches in (list(batches_of(lengths, most)), shuffled_batches(lengths, most, np.random.default_rng(1))):
+        assert sorted(place for batch in batches for place in batch.tolist()) == list(range(len(lengths)))
+        for batch in batches:
+            assert len(batch) * lengths[batch].max() <= most or len(batch) == 1
+
+
+def test_alike_lengths_go_together():
+    # 3 and 3 make 6; with a 4 it would be 3 x 4 = 12 of at most 10; 4 and 9 would be 18.
+    assert [batch.tolist() for batch in batches_of(np.array([9, 3, 4, 3]), 10)] == [[1, 3], [2], [0]]
 
 
 def test_vocabulary_leaves_out_what_only_a_few_patients_have():
@@ -242,7 +346,7 @@ def test_vocabulary_leaves_out_what_only_a_few_patients_have():
     events = events_table(rows).lazy()
     keys = pl.DataFrame({"subject_id": range(1, 31), "prediction_time": [NOON] * 30}).cast({"subject_id": pl.Int64})
     fitted = fit_vocabulary(
-        seen_events(events, keys, 730), ages_years(events, keys), [], StudySettings(smallest_cell=11), 64
+        seen_events(events, keys, 730), ages_years(events, keys), [], StudySettings(smallest_cell=11)
     )
     assert fitted.tokens == ["(nothing known)", "A//(other)", "A//common", GLUCOSE, "SEX//female", "SEX//male"]
     # The smallest and largest value belong to single people and stay out.
