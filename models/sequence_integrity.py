@@ -1,4 +1,4 @@
-"""Does the sequence models' input keep the one rule about time? The check of real data; nothing is changed or raised."""
+"""Does the sequence models' input keep the one rule about time? The check of real data, which changes nothing."""
 
 import numpy as np
 import polars as pl

@@ -45,8 +45,8 @@ class SequenceVocabulary(BaseModel, frozen=True, extra="forbid"):
     """Everything that turns events into the sequence models' input. A token's number is its place in `tokens`.
 
     headings: of each token the wider headings that it belongs to, as numbers of their own: its system, the groups and
-    families of its code, and of ICD-10-CM the category. Through them rare codes share what common ones teach. counted: the tokens of most patients, at most 512,
-    that are counted over the look-back.
+    families of its code, and of ICD-10-CM the category. Through them rare codes share what common ones teach. counted:
+    the tokens of most patients, at most 512, that are counted over the look-back.
     """
 
     tokens: list[str]

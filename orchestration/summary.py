@@ -32,13 +32,6 @@ _HEADS = {
     "timeline_transformer": "transformer",
     "stack": "stack",
 }
-    "logistic_regression": "LR",
-    "lightgbm": "LightGBM",
-    "gru_d": "GRU-D",
-    "retain": "RETAIN",
-    "timeline_transformer": "transformer",
-    "stack": "stack",
-}
 _MEASURES = ("auroc", "auroc_low", "auroc_high", "brier", "calibration_slope")
 
 
