@@ -67,9 +67,9 @@ class Stretches:
         return self.visits.sizes + self.spans.sizes
 
 
-def stretches_of(sequences: Sequences, rows: NDArray[np.integer], most: int = ROWS_PER_STRETCH) -> Stretches:
-    """Cut `rows` into stretches: at most `most` rows of one patient, in order of time."""
-    rows = np.asarray(rows, dtype=np.int64)
+def stretches_of(sequences: Sequences, chosen: NDArray[np.integer], most: int = ROWS_PER_STRETCH) -> Stretches:
+    """Cut the `chosen` rows into stretches: at most `most` rows of one patient, in order of time."""
+    rows: NDArray[np.int64] = np.asarray(chosen, dtype=np.int64)
     subjects = sequences.keys["subject_id"].to_numpy()
     rows = rows[np.lexsort((sequences.prediction_us[rows], subjects[rows]))]
     everywhere = np.arange(len(rows))

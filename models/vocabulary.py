@@ -140,12 +140,10 @@ def _most_common(named: pl.DataFrame, tokens: list[str]) -> list[int]:
 def headings_of(tokens: list[str]) -> list[list[int]]:
     """The numbers of the wider headings of each token, in its order."""
     codes = pl.Series([word.partition("=")[0] for word in tokens])
+    groups = [(group.name, group.patterns) for group in load_code_groups()]
+    families = [(family.name, family.patterns) for family in load_code_families()]
     patterns = pl.DataFrame(
-        [
-            (heading.name, pattern)
-            for heading in (*load_code_groups(), *load_code_families())
-            for pattern in heading.patterns
-        ],
+        [(name, pattern) for name, of_heading in groups + families for pattern in of_heading],
         schema={"heading": pl.String, "pattern": pl.String},
         orient="row",
     )
