@@ -41,7 +41,7 @@ class RecurrentSettings(BaseModel, frozen=True, extra="forbid"):
     event_dropout: float = Field(default=0.3, ge=0, lt=1, description="Share of events hidden in training.")
     epochs: int = Field(default=5, gt=0, description="Passes over the train rows; the best one's weights are kept.")
     patience: int = Field(default=2, gt=0, description="Training ends after so many passes without a better one.")
-    places_per_batch: int = Field(default=4096, gt=0, description="Visits and prediction times, padding included.")
+    places_per_batch: int = Field(default=1024, gt=0, description="Visits and prediction times, padding included.")
     learning_rate: float = Field(
         default=1.5e-3, gt=0, description="The highest; it rises first, then falls to nothing."
     )

@@ -8,6 +8,7 @@ import polars as pl
 
 from features.settings import StudySettings
 from features.tables import Events, FeatureDefinitions, Labels, checked, empty
+from models.recurrent import RecurrentSettings
 from models.risk_transformer import TransformerSettings
 
 PLANTED = "SNOMED//500"
@@ -27,6 +28,9 @@ SMALL = TransformerSettings(
     places_per_batch=256,
     learning_rate=8e-3,
     mean_share=0.9,
+)
+SMALL_RECURRENT = RecurrentSettings(
+    width=16, epochs=12, patience=12, places_per_batch=256, learning_rate=8e-3, dropout=0.1, event_dropout=0.1
 )
 DEFINITIONS = checked(
     pl.DataFrame(

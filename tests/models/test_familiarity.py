@@ -92,7 +92,6 @@ def test_the_share_of_unknown_codes_by_hand():
         scales={},
         chronic_groups=[],
         lookback_days=730,
-        most_visits=10,
         median_age_years=50,
     )
     keys = pl.DataFrame({"subject_id": [2, 1], "prediction_time": [now, now]})
