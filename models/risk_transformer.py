@@ -32,6 +32,11 @@ class TransformerSettings(BaseModel, frozen=True, extra="forbid"):
     intervals_per_horizon: int = Field(default=4, gt=0, description="Follow-up intervals up to each horizon.")
     dropout: float = Field(default=0.25, ge=0, lt=1, description="Share of inner numbers hidden in training.")
     event_dropout: float = Field(default=0.15, ge=0, lt=1, description="Share of events hidden in training.")
+    time_jitter_days: float = Field(default=0.0, ge=0, description="In training visits move by up to so many days.")
+    crop_share: float = Field(default=0.0, ge=0, le=1, description="Share of rows whose look-back is cut in training.")
+    swap_share: float = Field(
+        default=0.0, ge=0, le=1, description="Share of events that become another of their code group in training."
+    )
     pretraining_epochs: int = Field(default=4, ge=0, description="Passes over the timelines before any label is seen.")
     epochs: int = Field(default=6, gt=0, description="Passes over the labels; the best one's weights are kept.")
     patience: int = Field(default=3, gt=0, description="Training ends after so many passes without a better one.")

@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from models.augmentation import augmented, siblings_of
 from models.batches import (
     PLACES_PER_FORECAST,
     SequenceBatch,
@@ -79,9 +81,12 @@ def fit_network(
     train_rows, tuning_rows = (np.asarray(rows)[answered[rows]] for rows in (train_rows, tuning_rows))
     _start_at_train_hazards(network, labels, torch.from_numpy(train_rows))
     weights = _task_weights(labels, torch.from_numpy(train_rows), settings.rare_task_power)
+    change = _augmentation(network, settings)
 
     def loss_of(batch: SequenceBatch) -> Tensor:
         rows = batch.rows.cpu()
+        if network.training:
+            batch = change(batch)
         survived, outcome, is_answered = (
             of[rows].to(batch.ages.device) for of in (labels.survived, labels.outcome, labels.is_answered)
         )
@@ -228,9 +233,9 @@ class _State:
         """Leave everything that is needed to go on, under another name first."""
         if path is None:
             return
-        partial = path.with_name(path.name + ".partial")
+        beside = path.with_name(path.name + ".partial")
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
+        with beside.open("wb") as file:
             torch.save(
                 {
                     "mark": mark,
@@ -241,7 +246,7 @@ class _State:
                 },
                 file,
             )
-        os.replace(partial, path)
+        os.replace(beside, path)
 
     def resume(self, path: Path | None, mark: str, module: nn.Module, optimiser: torch.optim.Optimizer) -> None:
         """Go on from a checkpoint of the same run; any other is left alone, and overwritten later."""
@@ -314,6 +319,22 @@ def _start_at_train_hazards(network: HazardNetwork, labels: HazardLabels, rows: 
     with torch.no_grad():
         # Half a patient more in every cell keeps a hazard that never occurred finite.
         bias.copy_((torch.stack(counts, dim=-1) + 0.5).log())
+
+
+def _augmentation(
+    network: HazardNetwork, settings: TransformerSettings | RecurrentSettings
+) -> Callable[[SequenceBatch], SequenceBatch]:
+    """What changes a batch in training: nothing unless the settings of a transformer say so."""
+    if not isinstance(network, RiskTransformer) or not isinstance(settings, TransformerSettings):
+        return lambda batch: batch
+    shape = network.encoder.shape
+    return partial(
+        augmented,
+        siblings=siblings_of(shape.headings, shape.with_values),
+        time_jitter_days=settings.time_jitter_days,
+        crop_share=settings.crop_share,
+        swap_share=settings.swap_share,
+    )
 
 
 def _task_weights(labels: HazardLabels, rows: Tensor, power: float) -> Tensor:

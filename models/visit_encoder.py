@@ -50,7 +50,7 @@ class VisitEncoder(nn.Module):
 
     def __init__(self, shape: EncoderShape, width: int, knots: int, event_dropout: float) -> None:
         super().__init__()
-        self.event_dropout, self.knots = event_dropout, knots
+        self.shape, self.event_dropout, self.knots = shape, event_dropout, knots
         self.code = nn.Embedding(shape.tokens, width)
         headings = [place for of_token in shape.headings for place in of_token]
         self.heading = nn.Embedding(max(headings, default=0) + 1, width)

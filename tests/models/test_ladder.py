@@ -114,7 +114,7 @@ def test_a_planted_effect_is_found(ladder):
 
 def test_a_clinical_score_is_a_rung_after_age_and_sex(ladder):
     sequence_models = ("gru_d", "timeline_transformer")
-    assert RUNGS == ("age_sex", "planted_score", "logistic_regression", "lightgbm", *sequence_models, "stack")
+    assert ("age_sex", "planted_score", "logistic_regression", "lightgbm", *sequence_models, "stack") == RUNGS
     assert tuple(ladder.evaluations["model"]) == RUNGS
     assert comparators_of(RUNGS) == ("planted_score",)
 
