@@ -25,7 +25,7 @@ from benchmarks.curves import curve_lines, curves_of
 from benchmarks.league_figures import Figures
 from benchmarks.site import Site, of_tasks, read_site
 from features.home import Home
-from features.settings import StudySettings
+from features.settings import ModelSettings, StudySettings
 from features.tasks.schema import load_tasks
 from models.questions import KEYS
 from models.risk_transformer import TransformerSettings
@@ -58,7 +58,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="end with one JSON object on the last line")
     options = parser.parse_args(arguments)
     arms = [arm_of("as it is:"), *(arm_of(text) for text in options.arm)]
-    settings = StudySettings(bootstrap_resamples=20, fewest_subjects_with_event=2, fewest_judging_subjects_with_event=1)
+    settings = StudySettings(
+        bootstrap_resamples=20,
+        fewest_subjects_with_event=2,
+        fewest_judging_subjects_with_event=1,
+        models=ModelSettings(recurrent="none"),
+    )
     site = of_tasks(read_site(Home(options.home), settings), options.tasks.split(","))
     found: Figures = json.loads(options.figures.read_text()) if options.figures.exists() else {"fits": {}}
     found["source"] = site.words

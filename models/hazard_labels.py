@@ -7,7 +7,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from models.hazards import hazard_targets
+from models.hazards import NONE, hazard_targets
 from models.questions import KEYS
 
 
@@ -21,7 +21,10 @@ class HazardTask:
 
 @dataclass(frozen=True)
 class HazardLabels:
-    """What happened to R rows in each of Q tasks; shapes (R, Q). Rows not asked for a task are not answered."""
+    """What happened to R rows in each of Q tasks; shapes (R, Q).
+
+    Rows that were not asked for a task are not answered, nor those whose follow-up ended within the first interval.
+    """
 
     survived: Tensor
     outcome: Tensor
@@ -55,5 +58,5 @@ def hazard_labels(labels: pl.DataFrame, keys: pl.DataFrame, tasks: list[HazardTa
         rows = torch.from_numpy(of_task["row"].to_numpy().astype(np.int64))
         survived[rows, place] = torch.from_numpy(intervals)
         outcome[rows, place] = torch.from_numpy(happened)
-        is_answered[rows, place] = True
+        is_answered[rows, place] = torch.from_numpy((intervals > 0) | (happened != NONE))
     return HazardLabels(survived, outcome, is_answered)
