@@ -184,10 +184,8 @@ def trajectories(options: argparse.Namespace) -> None:
             f"best simple model; covers {row['coverage']:.0%}"
         )
     left_out = pl.read_parquet(home.tables / "trajectory_measures.parquet").drop_nulls("reason")
-    for reason, names in (
-        left_out.group_by("reason", maintain_order=True).agg("setting", "measure").rows_by_key("reason").items()
-    ):
-        print(f"  not forecast: {names}: {reason}")
+    for row in left_out.iter_rows(named=True):
+        print(f"  {row['setting']:10} {row['measure']:20} not forecast: {row['reason']}")
     count = pl.read_parquet(home.tables / "trajectories.parquet")["subject_id"].n_unique()
     print(f"Forecasts for {counted(count, 'patient')}. See: {command_name()} sql --home {home.path} ", end="")
     print('"FROM trajectories", or --plot SUBJECT')
