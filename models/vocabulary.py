@@ -177,7 +177,9 @@ def _number_scales(named: pl.DataFrame, fewest: int) -> dict[str, NumberScale]:
         weights = measured.select(1 / pl.len().over("subject_id")).to_series().to_numpy()
         # Inner quantiles only: the smallest and largest value belong to single people.
         values = measured["numeric_value"].cast(pl.Float64).to_numpy()
-        knots = np.quantile(values, LEVELS, weights=weights, method="inverted_cdf")
+        patients = measured["subject_id"].n_unique()
+        inner = LEVELS.clip(1.5 / patients, 1 - 1.5 / patients)
+        knots = np.quantile(values, inner, weights=weights, method="inverted_cdf")
         distinct, place = np.unique(knots, return_inverse=True)
         levels = np.bincount(place, weights=LEVELS) / np.bincount(place)
         scales[word] = NumberScale(unit=unit, values=distinct.tolist(), levels=levels.tolist())

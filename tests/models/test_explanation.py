@@ -14,7 +14,6 @@ def test_events_of_one_code_are_one_reason_with_the_newest_value_and_records():
         scales={},
         chronic_groups=[],
         lookback_days=730,
-        most_visits=64,
         median_age_years=50,
     )
     keys = pl.DataFrame({"subject_id": [7, 8], "prediction_time": [0, 0]}).cast({"prediction_time": pl.Datetime("us")})
