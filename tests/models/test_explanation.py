@@ -36,7 +36,7 @@ def test_events_of_one_code_are_one_reason_with_the_newest_value_and_records():
         events=events,
         known_us=np.zeros(4, np.int64),
         visit_ends=np.array([0, 1, 2, 4]),
-        gaps_days=np.zeros(3, np.int64),
+        median_age_years=50.0,
         past=Spans(np.array([0, 2]), np.array([2, 1])),
         today=Spans(np.array([0, 0]), np.array([0, 0])),
         states=Spans(np.array([4, 4]), np.array([0, 0])),
