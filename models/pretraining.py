@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.batches import SequenceBatch
-from models.sequences import Sequences
+from models.sequences import Sequences, Spans
 
 MOST_CODES = 512
 EDGES_DAYS = (0.0, 30.0, 180.0, 365.0, 730.0, 1825.0)  # of the time to a code
@@ -30,15 +30,15 @@ class Foreseen:
     has_values: Tensor
 
 
-def foreseen_codes(sequences: Sequences, tokens: int) -> Foreseen:
-    """The commonest tokens of visits, at most 512."""
-    of_visits = sequences.events[: len(sequences.known_us)]
-    counts = np.bincount(of_visits["token"].to_numpy(), minlength=tokens)
+def foreseen_codes(sequences: Sequences, visits: NDArray[np.integer], tokens: int) -> Foreseen:
+    """The commonest tokens of these `visits` (places), those of train patients; at most 512."""
+    of_visits = Spans(sequences.visit_ends[visits], np.diff(sequences.visit_ends)[visits]).places()
+    token = sequences.events["token"].to_numpy()[of_visits]
+    counts = np.bincount(token, minlength=tokens)
     chosen: NDArray[np.int64] = np.sort(np.argsort(-counts, kind="stable")[:MOST_CODES])
     chosen = chosen[counts[chosen] > 0]
-    measured = np.bincount(
-        of_visits["token"].to_numpy(), weights=~np.isnan(of_visits["value"].to_numpy()), minlength=tokens
-    )
+    has_value = ~np.isnan(sequences.events["value"].to_numpy()[of_visits])
+    measured = np.bincount(token, weights=has_value, minlength=tokens)
     place = torch.full((tokens,), -1)
     place[torch.from_numpy(chosen)] = torch.arange(len(chosen))
     return Foreseen(place, torch.from_numpy(measured[chosen] > 0))

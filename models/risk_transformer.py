@@ -189,10 +189,8 @@ class RiskTransformer(nn.Module):
         encoded, wide = self.encoder(batch, event_weights)
         x = partly_hidden(encoded, self.dropout, self.training)
         # In double precision, or an angle far from the last row would be off, and a row's answer depend on later rows.
-        angle = ((batch.moments_us.double() / DAY_US)[:, :, None] * (2 * torch.pi / self.periods_days)).to(
-            x
-        )  # (S, T, P)
-        turns = torch.stack([angle.cos(), angle.sin()], dim=2)
+        angle = (batch.moments_us.double() / DAY_US)[:, :, None] * (2 * torch.pi / self.periods_days)  # (S, T, P)
+        turns = torch.stack([angle.cos(), angle.sin()], dim=2).to(x)
         visits = batch.is_seen.shape[-1]
         days_ago = batch.days[:, :, None] - batch.days[:, None, :visits]  # (S, T, V)
         for block, window in zip(self.blocks, self.windows_days, strict=True):

@@ -115,7 +115,8 @@ def pretrain_network(
     run: Run,
 ) -> RiskTransformer:
     """Fit the network on what followed each visit of the patients of `train_rows`, without any label."""
-    foreseen = foreseen_codes(sequences, len(network.encoder.code.weight))
+    timelines = stretches_of(sequences, train_rows, WHOLE_TIMELINE)
+    foreseen = foreseen_codes(sequences, timelines.visits.places(), len(network.encoder.code.weight))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seed)
         heads = PretrainingHeads(settings.width, len(foreseen.has_values))
@@ -128,7 +129,7 @@ def pretrain_network(
     _fit(
         both,
         sequences,
-        stretches_of(sequences, train_rows, WHOLE_TIMELINE),
+        timelines,
         stretches_of(sequences, tuning_rows, WHOLE_TIMELINE),
         loss_of,
         settings,

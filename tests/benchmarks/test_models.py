@@ -20,7 +20,7 @@ from models.risk_transformer import TransformerSettings
 PATIENTS = 60
 TASK = "inpatient_admission"
 SETTINGS = StudySettings(bootstrap_resamples=20, fewest_subjects_with_event=4, fewest_judging_subjects_with_event=2)
-SMALL = TransformerSettings(width=16, heads=2, layers=1, epochs=1)
+SMALL = TransformerSettings(width=16, heads=2, lookback_shares=(1.0,), pretraining_epochs=1, epochs=1)
 
 
 def league_rows() -> pl.DataFrame:
