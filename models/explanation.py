@@ -20,7 +20,7 @@ from models.hazards import incidence_log_odds
 from models.questions import KEYS
 from models.reason_words import feature_label, number_in_words, token_name
 from models.sequences import Sequences
-from models.training import steady_threads
+from models.training_loop import steady_threads
 from models.vocabulary import SequenceVocabulary
 
 REASONS = 5

@@ -119,13 +119,11 @@ def later(by_visit: Tensor, never: Tensor) -> Tensor:
 
 
 def pretraining_loss(heads: PretrainingHeads, summaries: Tensor, following: NextEvents, foreseen: Foreseen) -> Tensor:
-    """The mean over the visits that another follows of the four losses, each summed over codes and intervals.
+    """The four losses together of each visit that another follows, those of codes summed over codes and intervals.
 
-    Shapes: summaries (S, V, D) -> (). The sums over codes are divided by ten, about the codes of a visit.
+    Shapes: summaries (S, V, D) -> (M,). The sums over codes are divided by ten, about the codes of a visit.
     """
     asked = following.is_asked
-    if not asked.any():
-        return summaries.sum() * 0
     following_codes, gap, hazards, values = heads(summaries[asked])  # (M, ...)
     code_loss = F.binary_cross_entropy_with_logits(
         following_codes, following.is_next[asked].to(following_codes), reduction="none"
@@ -140,4 +138,4 @@ def pretraining_loss(heads: PretrainingHeads, summaries: Tensor, following: Next
     known = following.values[asked]
     is_missing = known.isnan() | ~foreseen.has_values.to(known.device)
     value_loss = (values - known.nan_to_num()).abs().masked_fill(is_missing, 0).sum(dim=-1)
-    return (gap_loss + (code_loss + hazard_loss + value_loss) / 10).mean()
+    return gap_loss + (code_loss + hazard_loss + value_loss) / 10

@@ -22,7 +22,8 @@ from models.recurrent import RecurrentRisk, RecurrentSettings, commonest_measure
 from models.retain import Retain
 from models.risk_transformer import RiskTransformer, TransformerSettings
 from models.sequences import Sequences
-from models.training import HazardNetwork, Run, fit_network, pretrain_network
+from models.training import HazardNetwork, fit_network, pretrain_network
+from models.training_loop import Run
 from models.visit_encoder import EncoderShape, VisitEncoder, encoder_shape
 from models.vocabulary import SequenceVocabulary
 

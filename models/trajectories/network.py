@@ -21,7 +21,7 @@ from pytorch_forecasting.metrics import QuantileLoss
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from models.training import copied, learning_pace, steady_threads
+from models.training_loop import copied, learning_pace, steady_threads
 from models.trajectories.measures import QUANTILES, Setting
 from models.trajectories.scales import Scales
 from models.trajectories.simple import MixedTrend, forecast_mixed_trend, own_trends

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -6,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-import models.training
+import models.training_loop
 from models.recurrent import RecurrentSettings
 from models.retain import Retain
-from models.training import Run, _task_weights, fit_network, forecast_log_odds, learning_pace
+from models.training import _task_weights, fit_network, forecast_log_odds
+from models.training_loop import Run, _share, learning_pace
 from models.visit_encoder import partly_hidden
 from tests.models.planted_sequences import PlantedSequences, planted_sequences
 
@@ -40,7 +42,7 @@ def fit(planted: PlantedSequences) -> Fit:
 
 def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been(fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     whole = fit(None, 1)
-    made = models.training.batch_of
+    made = models.training_loop.batch_of
 
     def killed_after(batches: int) -> Callable[..., object]:
         left = iter(range(batches))
@@ -55,7 +57,7 @@ def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been(fit: Fit, tmp_path:
     checkpoint = tmp_path / "run" / "test.pt"
     for batches in (12, 10):  # after the first epoch, and, gone on from there, once more
         with monkeypatch.context() as patched:
-            patched.setattr(models.training, "batch_of", killed_after(batches))
+            patched.setattr(models.training_loop, "batch_of", killed_after(batches))
             with pytest.raises(KeyboardInterrupt):
                 fit(checkpoint, 1)
         assert checkpoint.exists()
@@ -72,6 +74,41 @@ def test_a_checkpoint_of_another_run_or_one_that_was_cut_off_is_left_alone(fit: 
     assert np.array_equal(fit(checkpoint, 1), whole)
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
     assert np.array_equal(fit(checkpoint, 1), whole)
+
+
+def test_labels_that_differ_are_another_run(planted: PlantedSequences, tmp_path: Path):
+    checkpoint = tmp_path / "test.pt"
+    turned = replace(planted.answers, outcome=planted.answers.outcome.flip(0))
+    found = []
+    for answers, path in ((turned, checkpoint), (planted.answers, checkpoint), (planted.answers, None)):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            network = Retain(len(planted.vocabulary.tokens), 2, 4, SETTINGS)
+        train, tuning = planted.rows["train"], planted.rows["tuning"]
+        fit_network(network, planted.sequences, answers, train, tuning, SETTINGS, Run(1, "test", checkpoint=path))
+        found.append(forecast_log_odds(network, planted.sequences, planted.rows["held_out"], [(0, 4)]))
+    assert np.array_equal(found[1], found[2])
+    assert not np.array_equal(found[0], found[1])
+
+
+def test_two_processes_share_the_batches_and_agree(planted: PlantedSequences):
+    """Of each epoch each gets every other batch; their gradients are averaged, so the first one's weights speak for
+    both, and they learn as one process does."""
+    assert [[int(one[0]) for one in _share([np.array([n]) for n in range(5)], rank, 2)] for rank in (0, 1)] == [
+        [0, 2],
+        [1, 3],
+    ]
+    scores = []
+    for devices in (1, 2):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            network = Retain(len(planted.vocabulary.tokens), 2, 4, SETTINGS)
+        train, tuning = planted.rows["train"], planted.rows["tuning"]
+        run = Run(1, "test", devices=devices)
+        fit_network(network, planted.sequences, planted.answers, train, tuning, SETTINGS, run)
+        scores.append(forecast_log_odds(network, planted.sequences, planted.rows["held_out"], [(0, 4)])[:, 0])
+    assert np.corrcoef(scores[0], scores[1])[0, 1] > 0.5
+    assert not np.array_equal(scores[0], scores[1])
 
 
 def test_rows_are_answered_in_the_order_in_which_they_are_asked(planted: PlantedSequences):
