@@ -169,7 +169,7 @@ def train_pass(
     model.train()
     labels = prepared.labels
     survived, outcome, is_answered = (x.to(device) for x in (labels.survived, labels.outcome, labels.is_answered))
-    for chosen in shuffled_batches(prepared.stretches.lengths(), places_per_batch, np.random.default_rng(0)):
+    for chosen in shuffled_batches(prepared.stretches, places_per_batch, np.random.default_rng(0)):
         batch = batch_of(prepared.sequences, prepared.stretches, chosen).to(torch.device(device))
         optimiser.zero_grad()
         with torch.autocast(device, torch.bfloat16, enabled=device != "cpu"):
@@ -185,7 +185,7 @@ def predict_pass(sequences: Sequences, stretches: Stretches, model: nn.Module, d
     model.eval()
     scored = 0
     with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=device != "cpu"):
-        for chosen in batches_of(stretches.lengths(), PLACES_PER_FORECAST):
+        for chosen in batches_of(stretches, PLACES_PER_FORECAST):
             logits = model(batch_of(sequences, stretches, chosen).to(torch.device(device)))  # (N, Q, K, 3)
             scored += len(incidence_log_odds(logits, logits.shape[2]).cpu())
     return scored

@@ -172,26 +172,29 @@ def row_events(sequences: Sequences, row: int) -> NDArray[np.int64]:
     return np.concatenate([of_past, state.places(), today.places()])
 
 
-def batches_of(lengths: NDArray[np.integer], most_places: int) -> Iterator[NDArray[np.int64]]:
+def batches_of(
+    stretches: Stretches, most_places: int, among: NDArray[np.int64] | None = None
+) -> Iterator[NDArray[np.int64]]:
     """Stretches of like length together, each batch of at most `most_places` places, padding included; shortest first.
 
-    lengths (S,): places of each stretch. A single stretch that is longer comes alone.
+    `among`: the places of the stretches wanted, all when None. A single stretch that is longer comes alone.
     """
-    order = np.argsort(lengths, kind="stable")
+    wanted: NDArray[np.int64] = np.arange(len(stretches)) if among is None else among
+    order = wanted[np.argsort(stretches.lengths()[wanted], kind="stable")]
     start = 0
     while start < len(order):
-        padded = lengths[order[start:]] * (np.arange(len(order) - start) + 1)
+        following = order[start : start + most_places]  # each has a place at least
+        visits, rows = (np.maximum.accumulate(spans.sizes[following]) for spans in (stretches.visits, stretches.spans))
+        padded = (visits + rows) * (np.arange(len(following)) + 1)
         stop = start + max(1, int(np.searchsorted(padded, most_places, side="right")))
         yield order[start:stop]
         start = stop
 
 
-def shuffled_batches(
-    lengths: NDArray[np.integer], most_places: int, shuffler: np.random.Generator
-) -> list[NDArray[np.int64]]:
+def shuffled_batches(stretches: Stretches, most_places: int, shuffler: np.random.Generator) -> list[NDArray[np.int64]]:
     """The same in random order; alike lengths go together only within a tenth of the stretches, drawn at random."""
-    drawn = shuffler.permutation(len(lengths))
-    batches = []
+    drawn = shuffler.permutation(len(stretches))
+    batches: list[NDArray[np.int64]] = []
     for pool in np.array_split(drawn, min(10, max(1, len(drawn) // 256))):
-        batches += [pool[batch] for batch in batches_of(lengths[pool], most_places)]
+        batches += batches_of(stretches, most_places, pool)
     return [batches[place] for place in shuffler.permutation(len(batches))]

@@ -75,7 +75,7 @@ def event_contributions(
     of_stretches: list[NDArray[np.float64]] = [np.zeros(0)] * len(stretches)
     network.eval()
     with steady_threads():
-        for chosen in batches_of(stretches.lengths(), PLACES_PER_FORECAST):
+        for chosen in batches_of(stretches, PLACES_PER_FORECAST):
             batch = batch_of(sequences, stretches, chosen)
             total = _integrated_gradients(network, batch, task, intervals)
             sizes = batch.bag_sizes.view(len(chosen), -1).sum(dim=1)

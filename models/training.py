@@ -102,7 +102,7 @@ def forecast_log_odds(
     place_of_row[rows] = np.arange(len(rows))
     answers = np.zeros((len(rows), len(places)))
     with torch.inference_mode(), steady_threads():
-        for chosen in batches_of(stretches.lengths(), PLACES_PER_FORECAST):
+        for chosen in batches_of(stretches, PLACES_PER_FORECAST):
             batch = batch_of(sequences, stretches, chosen)
             logits = network(batch)
             columns = [incidence_log_odds(logits[:, task], intervals) for task, intervals in places]

@@ -103,7 +103,7 @@ def _loop(
     """The loop, in each of the processes that share it. Returns the best weights."""
     mark = _fingerprint(learnt, settings, run, module, labels_digest)
     shuffler = np.random.default_rng(run.seed)
-    plans = [shuffled_batches(learnt.train.lengths(), settings.places_per_batch, shuffler) for _ in range(epochs)]
+    plans = [shuffled_batches(learnt.train, settings.places_per_batch, shuffler) for _ in range(epochs)]
     steps = sum(len(batches) for batches in plans)
     with torch.random.fork_rng(devices=None if fabric.device.type == "cuda" else []), steady_threads():
         torch.manual_seed(run.seed + fabric.global_rank)
@@ -151,7 +151,7 @@ def _tuning_loss(fabric: "Fabric", module: nn.Module, learnt: Learnt) -> float:
     module.eval()
     total, answers = 0.0, 0
     with torch.inference_mode(), fabric.autocast():
-        for chosen in batches_of(learnt.tuning.lengths(), PLACES_PER_FORECAST):
+        for chosen in batches_of(learnt.tuning, PLACES_PER_FORECAST):
             loss, count = learnt.loss_of(batch_of(learnt.sequences, learnt.tuning, chosen).to(fabric.device))
             total, answers = total + float(loss), answers + int(count)
     return total / max(answers, 1)

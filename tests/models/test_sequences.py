@@ -12,6 +12,7 @@ from torch.testing import assert_close
 from features.settings import StudySettings
 from models.batches import (
     SequenceBatch,
+    Stretches,
     batch_of,
     batches_of,
     row_events,
@@ -317,19 +318,30 @@ def test_spans_are_places_side_by_side():
     assert spans[np.array([2, 0])].places().tolist() == [9, 10, 11, 5, 6]
 
 
+def of_sizes(visits: list[int], rows: list[int]) -> Stretches:
+    nowhere = np.zeros(len(visits), dtype=np.int64)
+    return Stretches(nowhere, Spans(nowhere, np.array(rows, np.int64)), Spans(nowhere, np.array(visits, np.int64)))
+
+
 @settings(max_examples=40, deadline=None)
-@given(lengths=st.lists(st.integers(1, 50), max_size=60), most=st.integers(10, 120))
-def test_batches_hold_each_stretch_once_and_stay_small(lengths, most):
-    lengths = np.array(lengths, dtype=np.int64)
-    for batches in (list(batches_of(lengths, most)), shuffled_batches(lengths, most, np.random.default_rng(1))):
-        assert sorted(place for batch in batches for place in batch.tolist()) == list(range(len(lengths)))
+@given(sizes=st.lists(st.tuples(st.integers(0, 30), st.integers(1, 20)), max_size=60), most=st.integers(10, 120))
+def test_batches_hold_each_stretch_once_and_stay_small(sizes, most):
+    visits, rows = ([one[place] for one in sizes] for place in (0, 1))
+    stretches = of_sizes(visits, rows)
+    for batches in (list(batches_of(stretches, most)), shuffled_batches(stretches, most, np.random.default_rng(1))):
+        assert sorted(place for batch in batches for place in batch.tolist()) == list(range(len(sizes)))
         for batch in batches:
-            assert len(batch) * lengths[batch].max() <= most or len(batch) == 1
+            padded = len(batch) * (max(visits[place] for place in batch) + max(rows[place] for place in batch))
+            assert padded <= most or len(batch) == 1
 
 
 def test_alike_lengths_go_together():
-    # 3 and 3 make 6; with a 4 it would be 3 x 4 = 12 of at most 10; 4 and 9 would be 18.
-    assert [batch.tolist() for batch in batches_of(np.array([9, 3, 4, 3]), 10)] == [[1, 3], [2], [0]]
+    # Each has one row. 2 + 1 twice make 6; with 3 + 1 it would be 3 x 4 = 12 of at most 10; 4 and 9 would be 18.
+    stretches = of_sizes([8, 2, 3, 2], [1, 1, 1, 1])
+    assert [batch.tolist() for batch in batches_of(stretches, 10)] == [[1, 3], [2], [0]]
+    assert [batch.tolist() for batch in batches_of(stretches, 10, np.array([3, 0]))] == [[3], [0]]
+    # Five visits and one row beside one visit and five rows are padded to five and five, twice.
+    assert [batch.tolist() for batch in batches_of(of_sizes([5, 1], [1, 5]), 19)] == [[0], [1]]
 
 
 def test_vocabulary_leaves_out_what_only_a_few_patients_have():
