@@ -16,10 +16,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field
+from pydantic import Field
 from torch import Tensor, nn
 
 from models.batches import SequenceBatch
+from models.network_settings import NetworkSettings
 from models.risk_transformer import HazardHead
 from models.sequences import Sequences, Spans
 from models.visit_encoder import EncoderShape, VisitEncoder, partly_hidden
@@ -28,26 +29,19 @@ US_PER_DAY = 86_400_000_000
 DAYS_PER_YEAR = 365.25
 
 
-class RecurrentSettings(BaseModel, frozen=True, extra="forbid"):
-    """Size and training of GRU-D or RETAIN; saved beside its weights."""
+class RecurrentSettings(NetworkSettings, frozen=True, extra="forbid"):
+    """Size and training of GRU-D or RETAIN."""
 
     kind: Literal["gru_d", "retain"] = Field(default="gru_d", description="RETAIN where its own explanation is wanted.")
     width: int = Field(default=32, gt=0, description="Numbers that describe a visit, and that are remembered.")
     most_measured: int = Field(default=32, gt=0, description="The commonest measured codes, whose values fade.")
     most_visits: int = Field(default=64, gt=0, description="Newest visits of the look-back that are read.")
-    value_knots: int = Field(default=6, ge=2, description="Soft bins of a code's values, between which is a line.")
-    intervals_per_horizon: int = Field(default=4, gt=0, description="Follow-up intervals up to each horizon.")
-    dropout: float = Field(default=0.4, ge=0, lt=1, description="Share of inner numbers hidden in training.")
-    event_dropout: float = Field(default=0.3, ge=0, lt=1, description="Share of events hidden in training.")
-    epochs: int = Field(default=5, gt=0, description="Passes over the train rows; the best one's weights are kept.")
-    patience: int = Field(default=2, gt=0, description="Training ends after so many passes without a better one.")
-    places_per_batch: int = Field(default=1024, gt=0, description="Visits and prediction times, padding included.")
-    learning_rate: float = Field(
-        default=1.5e-3, gt=0, description="The highest; it rises first, then falls to nothing."
-    )
-    weight_decay: float = Field(default=0.05, ge=0)
-    rare_task_power: float = Field(default=0.4, ge=0, description="As of the transformer.")
-    mean_share: float = Field(default=0.99, ge=0, lt=1, description="As of the transformer.")
+    value_knots: int = 6
+    dropout: float = 0.4
+    event_dropout: float = 0.3
+    epochs: int = 5
+    patience: int = 2
+    weight_decay: float = 0.05
 
 
 @dataclass(frozen=True)

@@ -11,45 +11,28 @@ from typing import Annotated
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, Field, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from models.batches import SequenceBatch
+from models.network_settings import NetworkSettings
 from models.visit_encoder import VisitEncoder, partly_hidden
 
 DAY_US = 86_400_000_000
 
 
-class TransformerSettings(BaseModel, frozen=True, extra="forbid"):
-    """Size and training of the timeline transformer; saved beside its weights."""
+class TransformerSettings(NetworkSettings, frozen=True, extra="forbid"):
+    """Size and training of the timeline transformer."""
 
-    width: int = Field(default=64, gt=0, description="Numbers that describe a visit.")
     heads: int = Field(default=4, gt=0)
     lookback_shares: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
         default=(0.25, 0.75), min_length=1, description="How much of the look-back each layer looks back; sums to 1."
     )
-    value_knots: int = Field(default=12, ge=2, description="Soft bins of a code's values, between which is a line.")
-    intervals_per_horizon: int = Field(default=4, gt=0, description="Follow-up intervals up to each horizon.")
-    dropout: float = Field(default=0.25, ge=0, lt=1, description="Share of inner numbers hidden in training.")
-    event_dropout: float = Field(default=0.15, ge=0, lt=1, description="Share of events hidden in training.")
+    pretraining_epochs: int = Field(default=4, ge=0, description="Passes over the timelines before any label is seen.")
     time_jitter_days: float = Field(default=0.0, ge=0, description="In training visits move by up to so many days.")
     crop_share: float = Field(default=0.0, ge=0, le=1, description="Share of rows whose look-back is cut in training.")
     swap_share: float = Field(
         default=0.0, ge=0, le=1, description="Share of events that become another of their code group in training."
-    )
-    pretraining_epochs: int = Field(default=4, ge=0, description="Passes over the timelines before any label is seen.")
-    epochs: int = Field(default=6, gt=0, description="Passes over the labels; the best one's weights are kept.")
-    patience: int = Field(default=3, gt=0, description="Training ends after so many passes without a better one.")
-    places_per_batch: int = Field(default=1024, gt=0, description="Visits and prediction times, padding included.")
-    learning_rate: float = Field(
-        default=1.5e-3, gt=0, description="The highest; it rises first, then falls to nothing."
-    )
-    weight_decay: float = Field(default=0.1, ge=0)
-    rare_task_power: float = Field(
-        default=0.4, ge=0, description="A task weighs (outcomes + 20) to minus this power: 0 weighs answers alike."
-    )
-    mean_share: float = Field(
-        default=0.99, ge=0, lt=1, description="The weights kept are a moving mean, which keeps this share each step."
     )
 
     @property

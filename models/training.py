@@ -13,8 +13,9 @@ from models.augmentation import augmented, siblings_of
 from models.batches import PLACES_PER_FORECAST, SequenceBatch, batch_of, batches_of, stretches_of
 from models.hazard_labels import HazardLabels
 from models.hazards import DIED, EVENT, hazard_loss, incidence_log_odds
+from models.network_settings import NetworkSettings
 from models.pretraining import PretrainingHeads, foreseen_codes, next_events, pretraining_loss
-from models.recurrent import RecurrentRisk, RecurrentSettings
+from models.recurrent import RecurrentRisk
 from models.retain import Retain
 from models.risk_transformer import RiskTransformer, TransformerSettings
 from models.sequences import Sequences
@@ -32,7 +33,7 @@ def fit_network(
     labels: HazardLabels,
     train_rows: NDArray[np.integer],
     tuning_rows: NDArray[np.integer],
-    settings: TransformerSettings | RecurrentSettings,
+    settings: NetworkSettings,
     run: Run,
 ) -> Network:
     """Fit a network on `train_rows`, and keep the weights of the epoch that is best on `tuning_rows`.
@@ -124,9 +125,7 @@ def _start_at_train_hazards(network: HazardNetwork, labels: HazardLabels, rows: 
         bias.copy_((torch.stack(counts, dim=-1) + 0.5).log())
 
 
-def _augmentation(
-    network: HazardNetwork, settings: TransformerSettings | RecurrentSettings
-) -> Callable[[SequenceBatch], SequenceBatch]:
+def _augmentation(network: HazardNetwork, settings: NetworkSettings) -> Callable[[SequenceBatch], SequenceBatch]:
     """What changes a batch in training: nothing unless the settings of a transformer say so."""
     if not isinstance(network, RiskTransformer) or not isinstance(settings, TransformerSettings):
         return lambda batch: batch

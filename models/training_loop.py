@@ -20,8 +20,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from models.batches import PLACES_PER_FORECAST, SequenceBatch, Stretches, batch_of, batches_of, shuffled_batches
-from models.recurrent import RecurrentSettings
-from models.risk_transformer import TransformerSettings
+from models.network_settings import NetworkSettings
 from models.sequences import Sequences
 
 if TYPE_CHECKING:  # its import takes seconds, and only training needs it
@@ -62,7 +61,7 @@ class Learnt:
 def fit(
     module: nn.Module,
     learnt: Learnt,
-    settings: TransformerSettings | RecurrentSettings,
+    settings: NetworkSettings,
     epochs: int,
     run: Run,
     labels_digest: str,
@@ -95,7 +94,7 @@ def _loop(
     fabric: "Fabric",
     module: nn.Module,
     learnt: Learnt,
-    settings: TransformerSettings | RecurrentSettings,
+    settings: NetworkSettings,
     epochs: int,
     run: Run,
     labels_digest: str,
@@ -256,7 +255,7 @@ def copied(model: nn.Module) -> dict[str, Tensor]:
 
 def _fingerprint(
     learnt: Learnt,
-    settings: TransformerSettings | RecurrentSettings,
+    settings: NetworkSettings,
     run: Run,
     module: nn.Module,
     labels_digest: str,
