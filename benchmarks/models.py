@@ -29,8 +29,9 @@ from benchmarks.league_figures import Figures, costs_of, tasks_of
 from benchmarks.main_job import peak_mb, resident_mb, watch
 from benchmarks.site import Site, moved, of_tasks, prepare, read_site
 from features.home import Home
+from features.result_tables import Oracle
 from features.settings import StudySettings
-from features.tables import Oracle, empty
+from features.tables import empty
 from features.tasks.schema import load_tasks
 from models.costs import listening
 from models.league import league_table

@@ -12,12 +12,13 @@ from features.privacy.date_shift import MINUTE
 from features.privacy.keys import Key
 from features.privacy.pseudonyms import pseudonym
 from features.processes import workers
+from features.result_tables import TrueRisks
 from features.sources.simulation.lives import BLOCK
 from features.sources.simulation.stay_truth import risks_of_stays
 from features.sources.simulation.truth import AS_USUAL, risks_of_block
 from features.sources.simulation.world import load_world
 from features.sources.simulation.writing import patient_id
-from features.tables import TrueRisks, checked
+from features.tables import checked
 
 _TREATED = 64  # people of each block of 512 whose treatment effects are worked out: each takes two more sets of futures
 _LONGEST_DAYS = 1825

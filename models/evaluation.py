@@ -6,8 +6,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from features.result_tables import Evaluations
 from features.settings import StudySettings
-from features.tables import Evaluations, checked, empty
+from features.tables import checked, empty
 from models.baselines import row_log_loss
 from models.calibration import calibration_in_the_large, calibration_slope, logit
 from models.discrimination import (

@@ -15,8 +15,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from features.result_tables import League
 from features.settings import StudySettings
-from features.tables import League, checked, empty
+from features.tables import checked, empty
 from models.discrimination import auroc, draw_resamples, interval, resampled_auroc
 from models.evaluation import bootstrap_seed, ranking
 from models.ladder import NOT_SIMPLE

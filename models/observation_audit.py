@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from features.record_shape import SHAPE
+from features.result_tables import Audits
 from features.settings import StudySettings
-from features.tables import Audits, checked, empty
+from features.tables import checked, empty
 from models.baselines import THREADS, fit_age_sex, linear_log_odds
 from models.discrimination import auroc, auroc_difference, draw_resamples
 from models.evaluation import bootstrap_seed

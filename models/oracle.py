@@ -4,7 +4,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from features.tables import Oracle, checked, empty
+from features.result_tables import Oracle
+from features.tables import checked, empty
 from models.discrimination import auroc, draw_resamples, interval, resampled_auroc
 from models.evaluation import ranking
 from models.questions import KEYS
@@ -16,7 +17,7 @@ _FEWEST_EVENTS = 10
 def compare_with_oracle(predictions: pl.DataFrame, true_risks: pl.DataFrame, resamples: int, seed: int) -> pl.DataFrame:
     """Each model's AUROC beside that of the true risk, on the held-out rows whose truth was simulated.
 
-    Reads:    `predictions`: features.tables.Predictions. `true_risks`: TrueRisks, of which only "as usual" counts.
+    Reads:    `predictions`: Predictions. `true_risks`: TrueRisks, of which only "as usual" counts.
     Returns:  Oracle; no row for a task and horizon with fewer than ten rows of either outcome. In each resample of
               patients model and truth are judged on the same rows, so the interval of the share is a paired one.
     """

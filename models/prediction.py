@@ -7,7 +7,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from features.errors import ModelError, ScoringError
-from features.tables import RiskScores, checked, empty
+from features.result_tables import RiskScores
+from features.tables import checked, empty
 from models.baselines import lightgbm_log_odds, lightgbm_terms, linear_log_odds, linear_terms
 from models.calibration import members_distance, recalibrated, risk_interval
 from models.explanation import event_contributions, event_reasons, feature_reasons, largest_reasons

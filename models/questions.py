@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from features.counted import counted
 from features.errors import ModelError
+from features.result_tables import SkippedTasks
 from features.settings import StudySettings
-from features.tables import SPLITS, SkippedTasks, checked
+from features.tables import SPLITS, checked
 
 KEYS = ["subject_id", "prediction_time"]
 

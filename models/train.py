@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
+from features.result_tables import Evaluations, Predictions, SkippedTasks
 from features.settings import StudySettings
-from features.tables import Evaluations, Predictions, SkippedTasks, checked, empty
+from features.tables import checked, empty
 from features.tasks.schema import Comparator
 from models.calibration import Recalibration, fit_recalibration, recalibrated
 from models.costs import FIT, FORECAST, timed

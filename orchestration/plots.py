@@ -10,7 +10,7 @@ import polars as pl
 def auroc_chart(evaluations: pl.DataFrame) -> dg.MarkdownMetadataValue:
     """AUROC with its interval for each task and model, as a PNG inside Markdown.
 
-    Reads:  task, horizon_days, model, auroc, auroc_low, auroc_high (features.tables.Evaluations).
+    Reads:  task, horizon_days, model, auroc, auroc_low, auroc_high (features.result_tables.Evaluations).
     """
     return _chart(evaluations, "auroc", ("auroc_low", "auroc_high"), 0.5, "AUROC, 95 % interval, held-out patients")
 
@@ -18,7 +18,7 @@ def auroc_chart(evaluations: pl.DataFrame) -> dg.MarkdownMetadataValue:
 def league_chart(compared: pl.DataFrame) -> dg.MarkdownMetadataValue:
     """The difference of AUROC to the best simpler model for each task and model that is not simple, in the same form.
 
-    Reads:  task, horizon_days, model, difference, difference_low, difference_high (features.tables.League, no nulls).
+    Reads:  task, horizon_days, model, difference, difference_low, difference_high (League, no nulls).
     """
     told = "AUROC above the best simpler model's, 95 % interval, held-out patients"
     return _chart(compared, "difference", ("difference_low", "difference_high"), 0.0, told)

@@ -9,7 +9,7 @@ import dataframely as dy
 import polars as pl
 from upath import UPath
 
-from features import tables
+from features import result_tables, tables
 from features.errors import TableError
 from features.privacy import vault
 from orchestration.beside import beside
@@ -31,18 +31,18 @@ CONTRACTS: dict[str, type[dy.Schema]] = {
     "features": tables.FeatureKeys,
     "feature_sources": tables.FeatureSources,
     "features_as_of": tables.FeaturesAsOfKeys,
-    "predictions": tables.Predictions,
-    "evaluations": tables.Evaluations,
-    "league": tables.League,
-    "audits": tables.Audits,
-    "skipped_tasks": tables.SkippedTasks,
-    "risk_scores": tables.RiskScores,
-    "true_risks": tables.TrueRisks,
-    "oracle": tables.Oracle,
-    "trajectory_measures": tables.TrajectoryMeasures,
-    "trajectory_evaluations": tables.TrajectoryEvaluations,
-    "trajectory_importance": tables.TrajectoryImportance,
-    "trajectories": tables.Trajectories,
+    "predictions": result_tables.Predictions,
+    "evaluations": result_tables.Evaluations,
+    "league": result_tables.League,
+    "audits": result_tables.Audits,
+    "skipped_tasks": result_tables.SkippedTasks,
+    "risk_scores": result_tables.RiskScores,
+    "true_risks": result_tables.TrueRisks,
+    "oracle": result_tables.Oracle,
+    "trajectory_measures": result_tables.TrajectoryMeasures,
+    "trajectory_evaluations": result_tables.TrajectoryEvaluations,
+    "trajectory_importance": result_tables.TrajectoryImportance,
+    "trajectories": result_tables.Trajectories,
 }
 _FEATURE_TABLES = ("features", "features_as_of")
 

@@ -14,7 +14,7 @@ import dataframely as dy
 import duckdb
 import polars as pl
 
-from features import tables
+from features import result_tables, tables
 from features.dataset import STATE
 from features.errors import TableError
 from features.home import Home
@@ -31,21 +31,21 @@ PUBLISHED: dict[str, type[dy.Schema]] = {
     "feature_sources": tables.FeatureSources,
     "cohort_counts": tables.CohortCounts,
     "clinical_scores": tables.ClinicalScores,
-    "predictions": tables.Predictions,
-    "evaluations": tables.Evaluations,
-    "league": tables.League,
-    "audits": tables.Audits,
-    "skipped_tasks": tables.SkippedTasks,
-    "risk_scores": tables.RiskScores,
+    "predictions": result_tables.Predictions,
+    "evaluations": result_tables.Evaluations,
+    "league": result_tables.League,
+    "audits": result_tables.Audits,
+    "skipped_tasks": result_tables.SkippedTasks,
+    "risk_scores": result_tables.RiskScores,
     "quarantine": tables.Quarantine,
     "data_profile": tables.DataProfile,
     "record_counts": tables.RecordCounts,
-    "true_risks": tables.TrueRisks,
-    "oracle": tables.Oracle,
-    "trajectories": tables.Trajectories,
-    "trajectory_measures": tables.TrajectoryMeasures,
-    "trajectory_evaluations": tables.TrajectoryEvaluations,
-    "trajectory_importance": tables.TrajectoryImportance,
+    "true_risks": result_tables.TrueRisks,
+    "oracle": result_tables.Oracle,
+    "trajectories": result_tables.Trajectories,
+    "trajectory_measures": result_tables.TrajectoryMeasures,
+    "trajectory_evaluations": result_tables.TrajectoryEvaluations,
+    "trajectory_importance": result_tables.TrajectoryImportance,
 }
 _WITHHELD = {"dataset": {"covers_until"}}  # columns
 _OF_THE_TRUTH = ("true_risks", "oracle")  # empty unless simulated for the predictions that stand

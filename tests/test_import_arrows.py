@@ -64,7 +64,7 @@ def naming(words: str) -> set[str]:
 def test_nobody_but_the_evaluation_knows_the_hidden_truth():
     """Whatever else names the true risks, in an import or as a table, could make features or models of them."""
     shown = {f"orchestration/{name}.py" for name in ("warehouse", "tables_io", "defs/jobs", "defs/scoring")}
-    made = {"features/true_risks.py", "features/tables.py", "models/oracle.py", "orchestration/defs/truth.py"}
+    made = {"features/true_risks.py", "features/result_tables.py", "models/oracle.py", "orchestration/defs/truth.py"}
     assert naming("true_risks") | naming("TrueRisks") == shown | made
     drawn = {"features/true_risks.py", "features/sources/land.py", "orchestration/defs/truth.py"}
     assert naming("sources.simulation") == drawn

@@ -10,7 +10,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from features.tables import TrajectoryEvaluations, checked
+from features.result_tables import TrajectoryEvaluations
+from features.tables import checked
 from models.discrimination import Resamples, draw_resamples, interval
 from models.trajectories.conformal import conformal_band
 from models.trajectories.measures import BAND, MEDIAN, QUANTILES

@@ -3,7 +3,8 @@
 import numpy as np
 import polars as pl
 
-from features.tables import Trajectories, checked, empty
+from features.result_tables import Trajectories
+from features.tables import checked, empty
 from models.questions import KEYS
 from models.trajectories.conformal import conformal_band
 from models.trajectories.measurements import latest_origins, measurements, people

@@ -8,8 +8,9 @@ import polars as pl
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from features.result_tables import TrajectoryEvaluations, TrajectoryImportance, TrajectoryMeasures
 from features.settings import StudySettings
-from features.tables import SPLITS, TrajectoryEvaluations, TrajectoryImportance, TrajectoryMeasures, checked, empty
+from features.tables import SPLITS, checked, empty
 from models.trajectories.conformal import fit_margins
 from models.trajectories.evaluation import evaluate, mean_crps
 from models.trajectories.measurements import draw_origins, measurements, people

@@ -12,8 +12,9 @@ from benchmarks.league_figures import costs_of, tasks_of
 from benchmarks.site import moved, prepare, read_site
 from features.errors import SequelaError
 from features.home import Home
+from features.result_tables import League, Oracle
 from features.settings import StudySettings
-from features.tables import League, Oracle, empty
+from features.tables import empty
 from models.costs import FIT, FORECAST, Cost
 from models.risk_transformer import TransformerSettings
 

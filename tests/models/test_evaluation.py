@@ -4,8 +4,9 @@ import numpy as np
 import polars as pl
 import pytest
 
+from features.result_tables import Predictions
 from features.settings import StudySettings
-from features.tables import Predictions, checked, empty
+from features.tables import checked, empty
 from models.calibration import logit, sigmoid
 from models.evaluation import choose_released, evaluate, tuning_threshold
 from models.ladder import LADDER

@@ -8,8 +8,9 @@ from polars.testing import assert_frame_equal
 
 from features.errors import ModelError, ScoringError
 from features.integrity import CANARIES_AFTER
+from features.result_tables import Evaluations, Predictions, RiskScores
 from features.scores.columns import BY_RACE
-from features.tables import Evaluations, Predictions, RiskScores, checked
+from features.tables import checked
 from features.tasks.schema import Comparator
 from models.evaluation import choose_released
 from models.label_shuffle import shuffled_by_patient

@@ -5,8 +5,9 @@ from datetime import datetime
 import polars as pl
 import pytest
 
+from features.result_tables import Predictions
 from features.settings import StudySettings
-from features.tables import Predictions, checked, empty
+from features.tables import checked, empty
 from models.costs import FIT, Cost, listening, timed
 from models.evaluation import evaluate, tuning_threshold
 from models.league import best_simple, holm, league_table

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import polars as pl
 
-from features import tables
+from features import result_tables, tables
 from features.home import Home
 from orchestration.warehouse import PUBLISHED
 
@@ -81,7 +81,7 @@ def scores(as_of: date, subjects: list[int]) -> pl.DataFrame:
         "reasons": [],
     }
     return pl.DataFrame(
-        [row | {"subject_id": subject} for subject in subjects], schema=tables.empty(tables.RiskScores).schema
+        [row | {"subject_id": subject} for subject in subjects], schema=tables.empty(result_tables.RiskScores).schema
     )
 
 

@@ -9,7 +9,7 @@ import pytest
 import models.train
 from features import integrity
 from features.home import Home
-from features.tables import RiskScores
+from features.result_tables import RiskScores
 from features.tasks.schema import load_tasks
 from models.ladder import LADDER
 from models.risk_transformer import TransformerSettings

@@ -5,7 +5,7 @@ from datetime import date, datetime
 import polars as pl
 import pytest
 
-from features import tables
+from features import result_tables, tables
 from orchestration.summary import _without_scores_lines, question_name, summarise, summary_lines
 from tests.orchestration.small_home import write_scores, write_small_home
 
@@ -46,8 +46,10 @@ def home(tmp_path, monkeypatch):
 
 
 def write(home, name, rows):
-    contract = {table.__name__: table for table in (tables.Evaluations, tables.SkippedTasks, tables.Dataset)}
-    contract |= {table.__name__: table for table in (tables.Audits, tables.Labels)}
+    contract = {
+        table.__name__: table for table in (result_tables.Evaluations, result_tables.SkippedTasks, tables.Dataset)
+    }
+    contract |= {table.__name__: table for table in (result_tables.Audits, tables.Labels)}
     contract |= {table.__name__: table for table in (tables.RecordCounts, tables.DataProfile, tables.Quarantine)}
     schema = tables.empty(contract["".join(word.capitalize() for word in name.split("_"))]).schema
     pl.DataFrame(rows, schema=schema).write_parquet(home.tables / f"{name}.parquet")
@@ -60,7 +62,9 @@ def write_dataset(home, source_kind):
 
 def evaluation(task, model, *, is_released, days=365):
     numbers = {
-        name: 1 for name, dtype in tables.empty(tables.Evaluations).schema.items() if dtype in (pl.Int64, pl.Float64)
+        name: 1
+        for name, dtype in tables.empty(result_tables.Evaluations).schema.items()
+        if dtype in (pl.Int64, pl.Float64)
     }
     measures = {"auroc": 0.71, "auroc_low": 0.61, "auroc_high": 0.81, "brier": 0.2, "calibration_slope": 0.9}
     return numbers | measures | {"task": task, "horizon_days": days, "model": model, "is_released": is_released}
@@ -126,7 +130,7 @@ def test_a_comparator_says_at_how_many_prediction_times_it_has_a_value(home):
 
 def test_an_outcome_that_the_records_give_away_is_told_loudly(home):
     assert summarise(home, DAY, {})["tasks"]["acute_care"]["audit"] is None
-    numbers = {name: 0.5 for name, dtype in tables.empty(tables.Audits).schema.items() if dtype == pl.Float64}
+    numbers = {name: 0.5 for name, dtype in tables.empty(result_tables.Audits).schema.items() if dtype == pl.Float64}
     numbers |= {"rows": 90, "subjects": 40, "events": 20, "horizon_days": 365, "most_used": "years_observed"}
     found = [("acute_care", "gives away", 0.9), ("inpatient_admission", "silent", 0.5)]
     write(home, "audits", [numbers | {"task": task, "verdict": said, "auroc": auroc} for task, said, auroc in found])

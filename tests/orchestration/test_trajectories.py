@@ -5,7 +5,7 @@ import os
 import polars as pl
 import pytest
 
-from features import tables
+from features import result_tables, tables
 from features.dataset import STATE
 from orchestration.cli import main
 from orchestration.source_labels import source_label
@@ -33,14 +33,14 @@ def forecasts() -> pl.DataFrame:
     row |= {"unit": "mm[Hg]", "time_unit": "days", "last_value": 131.0, "model": "mixed_trend", "model_version": "m"}
     row |= {"q10": 115.0, "q25": 122.0, "q50": 130.0, "q75": 138.0, "q90": 146.0, "low": 114.0, "high": 147.0}
     steps = [row | {"step": step, "ahead_from": 90.0 * (step - 1), "ahead_to": 90.0 * step} for step in (1, 2)]
-    return pl.DataFrame(steps, schema=tables.empty(tables.Trajectories).schema)
+    return pl.DataFrame(steps, schema=tables.empty(result_tables.Trajectories).schema)
 
 
 def measures() -> pl.DataFrame:
     """The one measure that is forecast."""
     row = {"setting": "ambulatory", "measure": "systolic_pressure", "words": "Systolic blood pressure"}
     row |= {"unit": "mm[Hg]", "step_length": 90.0, "time_unit": "days", "model": "mixed_trend", "reason": None}
-    return pl.DataFrame([row], schema=tables.empty(tables.TrajectoryMeasures).schema)
+    return pl.DataFrame([row], schema=tables.empty(result_tables.TrajectoryMeasures).schema)
 
 
 @pytest.mark.parametrize(("seconds_after", "shown"), [(60, [(2,)]), (-60, [(0,)])])

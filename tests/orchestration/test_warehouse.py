@@ -10,7 +10,7 @@ import duckdb
 import polars as pl
 import pytest
 
-from features import tables
+from features import result_tables, tables
 from features.dataset import STATE
 from features.errors import TableError
 from orchestration.defs.scoring import risk_scores, warehouse
@@ -61,7 +61,7 @@ def test_the_source_is_named_and_the_truth_of_other_predictions_is_not_shown(hom
     risk = {"subject_id": SUBJECT, "prediction_time": SEEN, "task": "mortality", "horizon_days": 365, "risk": 0.25}
     risk |= {"treatment": "as usual", "standard_error": 0.04, "drawn": False}
     truth, judged = home.tables / "true_risks.parquet", home.tables / "predictions.parquet"
-    pl.DataFrame([risk], schema=tables.empty(tables.TrueRisks).schema).write_parquet(truth)
+    pl.DataFrame([risk], schema=tables.empty(result_tables.TrueRisks).schema).write_parquet(truth)
     for seconds_after, shown in ((60, [(0.25,)]), (-60, [])):
         os.utime(truth, (0, judged.stat().st_mtime + seconds_after))
         publish_warehouse(home)

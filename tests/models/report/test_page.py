@@ -5,8 +5,9 @@ import numpy as np
 import polars as pl
 import pytest
 
+from features.result_tables import Audits, Predictions, SkippedTasks
 from features.settings import StudySettings
-from features.tables import Audits, DataProfile, Labels, Predictions, RecordCounts, SkippedTasks, empty
+from features.tables import DataProfile, Labels, RecordCounts, empty
 from features.tasks.schema import Comparator, load_tasks
 from models.discrimination import draw_resamples
 from models.evaluation import evaluate, tuning_threshold

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from features.errors import ModelError
+from features.result_tables import TrajectoryEvaluations
 from features.settings import StudySettings
-from features.tables import TrajectoryEvaluations, empty
+from features.tables import empty
 from models.trajectories.conformal import conformal_band, fit_margins
 from models.trajectories.evaluation import crps, uncovered
 from models.trajectories.forecasting import forecast_latest
