@@ -25,8 +25,8 @@ from models.vocabulary import SequenceVocabulary
 
 REASONS = 5
 RECORDS_PER_REASON = 3
-PATH_POINTS = 20
-PATH_POWER = 4  # strengths crowd near 0, where a mean of values turns from nothing to what it is
+PATH_POINTS = 8
+PATH_POWER = 2  # strengths crowd near 0, where the first records of a kind count most
 
 
 def feature_reasons(

@@ -41,8 +41,10 @@ class LookbackSummary(nn.Module):
         is_valued = (self.place_of_value[batch.tokens] >= 0) & ~batch.values.isnan()
         counts = self._table(place_of_event, self.place_of_code[batch.tokens], event_weights, self.codes, places)
         valued = torch.where(is_valued, self.place_of_value[batch.tokens], -1)
-        measured = self._table(place_of_event, valued, event_weights, self.values, places)
-        sums = self._table(place_of_event, valued, event_weights * batch.values.nan_to_num(), self.values, places)
+        # A value half there counts half and is one value: so a mean grows evenly with the strength of its values.
+        strength = event_weights.clamp(max=1)
+        measured = self._table(place_of_event, valued, strength.sign(), self.values, places)
+        sums = self._table(place_of_event, valued, strength * batch.values.nan_to_num(), self.values, places)
         all_three = torch.cat([counts, measured, sums], dim=-1)  # (S, T, C + 2 M)
         days_ago = (batch.moments_us[:, visits:, None] - batch.moments_us[:, None, :visits]) / DAY_US  # (S, T - V, V)
         told = []
