@@ -3,6 +3,7 @@
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 import polars as pl
@@ -37,6 +38,13 @@ class Pace:
     flops: int = 0
 
 
+class Sample(TypedDict):
+    """A patient as the peer reads one: the codes of each visit, and one label."""
+
+    visits: list[list[str]]
+    label: str
+
+
 @dataclass(frozen=True)
 class Prepared:
     """One stretch for each patient, its labels, and the same visits as the peer reads them (`samples`).
@@ -50,7 +58,7 @@ class Prepared:
     stretches: Stretches
     tasks: list[HazardTask]
     measured: list[int]
-    samples: list[dict[str, object]]
+    samples: list[Sample]
 
     @property
     def patients(self) -> int:
@@ -60,12 +68,12 @@ class Prepared:
     @property
     def visits(self) -> int:
         """How many visits the samples hold."""
-        return sum(len(one["visits"]) for one in self.samples)  # type: ignore[arg-type]
+        return sum(len(one["visits"]) for one in self.samples)
 
     @property
     def events(self) -> int:
         """How many events the samples hold."""
-        return sum(len(visit) for one in self.samples for visit in one["visits"])  # type: ignore[attr-defined]
+        return sum(len(visit) for one in self.samples for visit in one["visits"])
 
     @property
     def labelled(self) -> int:
@@ -91,7 +99,7 @@ def prepare(home: Path, patients: int) -> Prepared:
     stretches = stretches_of(sequences, rows, PREDICTION_TIMES)
     common = int(answers.is_answered.sum(dim=0).argmax())
     had_event = (answers.outcome[:, common] == 1).long().tolist()
-    samples = [
+    samples: list[Sample] = [
         {"visits": _words(sequences, vocabulary, stretches.visits[place]), "label": str(had_event[row])}
         for place, row in zip(np.arange(len(stretches))[:, None], last_places(stretches), strict=True)
     ]

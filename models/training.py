@@ -56,10 +56,9 @@ def fit_network(
         loss = hazard_loss(network(batch).float(), survived, outcome) * is_answered * weights.to(batch.ages.device)
         return loss.sum(), is_answered.sum()
 
-    learnt = Learnt(
-        sequences, stretches_of(sequences, train_rows), stretches_of(sequences, tuning_rows), loss_of, change
-    )
-    fit(network, learnt, settings, settings.epochs, run, digest_of(labels.survived, labels.outcome))
+    train, tuning = stretches_of(sequences, train_rows), stretches_of(sequences, tuning_rows)
+    learnt = Learnt(sequences, train, tuning, loss_of, change, digest_of(labels.survived, labels.outcome))
+    fit(network, learnt, settings, settings.epochs, run)
     return network
 
 
@@ -85,8 +84,8 @@ def pretrain_network(
         return losses.sum(), following.is_asked.sum()
 
     tuning = stretches_of(sequences, tuning_rows, WHOLE_TIMELINE)
-    learnt = Learnt(sequences, timelines, tuning, loss_of, lambda batch: batch)
-    fit(nn.ModuleList([network, heads]), learnt, settings, settings.pretraining_epochs, run, "")
+    learnt = Learnt(sequences, timelines, tuning, loss_of, lambda batch: batch, labels_digest="")
+    fit(nn.ModuleList([network, heads]), learnt, settings, settings.pretraining_epochs, run)
     return network
 
 

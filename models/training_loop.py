@@ -9,9 +9,9 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zipfile import is_zipfile
 
 import numpy as np
 import torch
@@ -48,24 +48,18 @@ class Run:
 
 @dataclass(frozen=True)
 class Learnt:
-    """What is learnt: stretches of train and tuning rows, the loss of a batch (its sum, and over how many answers), and
-    what changes a batch in training."""
+    """What is learnt: stretches of train and tuning rows, the loss of a batch (its sum, and over how many answers),
+    what changes a batch in training, and the digest of the labels, by which a checkpoint knows them."""
 
     sequences: Sequences
     train: Stretches
     tuning: Stretches
     loss_of: Callable[[SequenceBatch], tuple[Tensor, Tensor]]
     change: Callable[[SequenceBatch], SequenceBatch]
+    labels_digest: str
 
 
-def fit(
-    module: nn.Module,
-    learnt: Learnt,
-    settings: NetworkSettings,
-    epochs: int,
-    run: Run,
-    labels_digest: str,
-) -> None:
+def fit(module: nn.Module, learnt: Learnt, settings: NetworkSettings, epochs: int, run: Run) -> None:
     """Leave `module` with the best weights: a moving mean over the steps, judged after each epoch."""
     from lightning.fabric import Fabric
 
@@ -75,32 +69,16 @@ def fit(
         strategy="ddp_fork" if run.devices > 1 else "auto",
         precision="32-true" if run.accelerator == "cpu" else "bf16-mixed",
     )
-    best = fabric.launch(
-        partial(
-            _loop,
-            module=module,
-            learnt=learnt,
-            settings=settings,
-            epochs=epochs,
-            run=run,
-            labels_digest=labels_digest,
-        )
-    )
+    best = fabric.launch(lambda each: _loop(each, module, learnt, settings, epochs, run))
     module.to("cpu").load_state_dict({name: torch.from_numpy(weights) for name, weights in best.items()})
     module.eval()
 
 
 def _loop(
-    fabric: "Fabric",
-    module: nn.Module,
-    learnt: Learnt,
-    settings: NetworkSettings,
-    epochs: int,
-    run: Run,
-    labels_digest: str,
+    fabric: "Fabric", module: nn.Module, learnt: Learnt, settings: NetworkSettings, epochs: int, run: Run
 ) -> dict[str, NDArray[np.generic]]:
     """The loop, in each of the processes that share it. Returns the best weights."""
-    mark = _fingerprint(learnt, settings, run, module, labels_digest)
+    mark = _fingerprint(learnt, settings, run, module)
     shuffler = np.random.default_rng(run.seed)
     plans = [shuffled_batches(learnt.train, settings.places_per_batch, shuffler) for _ in range(epochs)]
     steps = sum(len(batches) for batches in plans)
@@ -217,12 +195,9 @@ class _State:
 
     def resume(self, path: Path | None, mark: str, module: nn.Module, optimiser: torch.optim.Optimizer) -> None:
         """Go on from a checkpoint of the same run; any other is left alone, and overwritten later."""
-        if path is None or not path.exists():
+        if path is None or not is_zipfile(path):  # not there, or cut off: then the run starts anew
             return
-        try:
-            kept = torch.load(path, weights_only=True)
-        except Exception:  # whatever a file that was cut off raises: then the run starts anew
-            return
+        kept = torch.load(path, weights_only=True)
         if kept.pop("mark", None) != mark:
             return
         module.load_state_dict(kept.pop("module"))
@@ -253,15 +228,9 @@ def copied(model: nn.Module) -> dict[str, Tensor]:
     return {name: weights.detach().clone() for name, weights in model.state_dict().items()}
 
 
-def _fingerprint(
-    learnt: Learnt,
-    settings: NetworkSettings,
-    run: Run,
-    module: nn.Module,
-    labels_digest: str,
-) -> str:
+def _fingerprint(learnt: Learnt, settings: NetworkSettings, run: Run, module: nn.Module) -> str:
     """What a checkpoint must agree with: data, labels, settings, seed and first weights."""
-    said = (settings.model_dump_json(), run.seed, run.name, run.accelerator, run.devices, labels_digest)
+    said = (settings.model_dump_json(), run.seed, run.name, run.accelerator, run.devices, learnt.labels_digest)
     events = learnt.sequences.events
     seen = [events["token"].to_numpy(), events["value"].to_numpy()]
     seen += [learnt.sequences.prediction_us[stretches.rows] for stretches in (learnt.train, learnt.tuning)]

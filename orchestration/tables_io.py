@@ -74,6 +74,17 @@ def column_schema(name: str) -> dg.TableSchema:
     )
 
 
+def evaluation_table(name: str, description: str) -> dg.AssetOut:
+    """The asset `name`, a table of how models did, with its contract."""
+    return dg.AssetOut(
+        description=description,
+        group_name="evaluation",
+        code_version="1",
+        kinds={"polars"},
+        metadata={"dagster/column_schema": column_schema(name)},
+    )
+
+
 def shown_rows(rows: int, smallest_cell: int) -> dict[str, int]:
     """Row count as metadata; nothing when it is so small that it could point at people."""
     return {"dagster/row_count": rows} if rows >= smallest_cell else {}

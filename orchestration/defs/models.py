@@ -14,20 +14,10 @@ from features.tasks.schema import load_tasks
 from orchestration.plots import auroc_chart, league_chart
 from orchestration.resources import Study
 from orchestration.source_labels import source_label
-from orchestration.tables_io import column_schema
+from orchestration.tables_io import column_schema, evaluation_table
 
 ROWS_TO_REBUILD = 200
 _PLOTTED = {"auroc": "auroc", "brier": "brier", "slope": "calibration_slope"}  # short names: Dagster's column is narrow
-
-
-def _table(name: str, description: str) -> dg.AssetOut:
-    return dg.AssetOut(
-        description=description,
-        group_name="evaluation",
-        code_version="1",
-        kinds={"polars"},
-        metadata={"dagster/column_schema": column_schema(name)},
-    )
 
 
 @dg.multi_asset(
@@ -39,9 +29,9 @@ def _table(name: str, description: str) -> dg.AssetOut:
             kinds={"pytorch", "lightgbm"},
             dagster_type=dg.Nothing,
         ),
-        "predictions": _table("predictions", "Each model's forecast for tuning and held-out patients."),
-        "evaluations": _table("evaluations", "How well each model did on held-out patients."),
-        "skipped_tasks": _table("skipped_tasks", "Tasks that these records cannot answer, and why."),
+        "predictions": evaluation_table("predictions", "Each model's forecast for tuning and held-out patients."),
+        "evaluations": evaluation_table("evaluations", "How well each model did on held-out patients."),
+        "skipped_tasks": evaluation_table("skipped_tasks", "Tasks that these records cannot answer, and why."),
     },
     deps=["timelines"],
     pool="models",

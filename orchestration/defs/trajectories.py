@@ -9,17 +9,7 @@ import dagster as dg
 import polars as pl
 
 from orchestration.resources import Study
-from orchestration.tables_io import column_schema
-
-
-def _table(name: str, description: str) -> dg.AssetOut:
-    return dg.AssetOut(
-        description=description,
-        group_name="evaluation",
-        code_version="1",
-        kinds={"polars"},
-        metadata={"dagster/column_schema": column_schema(name)},
-    )
+from orchestration.tables_io import column_schema, evaluation_table
 
 
 @dg.multi_asset(
@@ -31,9 +21,13 @@ def _table(name: str, description: str) -> dg.AssetOut:
             kinds={"pytorch", "lightgbm"},
             dagster_type=dg.Nothing,
         ),
-        "trajectory_measures": _table("trajectory_measures", "What is forecast, by which model; else why not."),
-        "trajectory_evaluations": _table("trajectory_evaluations", "How near each model came on held-out patients."),
-        "trajectory_importance": _table("trajectory_importance", "What the transformer looked at."),
+        "trajectory_measures": evaluation_table(
+            "trajectory_measures", "What is forecast, by which model; else why not."
+        ),
+        "trajectory_evaluations": evaluation_table(
+            "trajectory_evaluations", "How near each model came on held-out patients."
+        ),
+        "trajectory_importance": evaluation_table("trajectory_importance", "What the transformer looked at."),
     },
     deps=["timelines"],
     pool="models",
