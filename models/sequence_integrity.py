@@ -1,14 +1,18 @@
-"""Does the sequence models' input keep the one rule about time? The check of real data, which changes nothing."""
+"""Do the sequence models and their input keep the one rule about time? Checks of real data, which change nothing."""
 
 import numpy as np
 import polars as pl
 import torch
 
 from features.integrity import past_with_canaries
-from models.batches import batch_of, row_events, stretches_of
+from models.batches import ROWS_PER_STRETCH, batch_of, row_events, stretches_of
 from models.questions import KEYS
+from models.sequence_models import SequenceModels
 from models.sequences import Sequences, build_sequences
+from models.training import forecast_log_odds
 from models.vocabulary import SequenceVocabulary
+
+_MOST_DIFFERENCE = 1e-3  # of log-odds: sums in another order differ by about a thousandth of that
 
 
 def count_sequences_that_see_the_future(
@@ -27,6 +31,34 @@ def count_sequences_that_see_the_future(
     found = build_sequences(events, drawn, vocabulary)
     expected = build_sequences(timeline.lazy(), stand_ins, vocabulary)
     return sum(not _is_alike(found, expected, row) for row in range(drawn.height))
+
+
+def count_forecasts_that_see_later_rows(
+    models: SequenceModels,
+    events: pl.LazyFrame,
+    keys: pl.DataFrame,
+    vocabulary: SequenceVocabulary,
+    *,
+    patients: int,
+    seed: int,
+) -> int:
+    """Prediction times of a sample of `patients` where a network answers otherwise when asked about later ones too.
+
+    A patient's prediction times are worked out together; that there is a later one tells who lives on. So each is
+    asked alone too, and a difference of more than 0.001 in any log-odds counts. Reads Events; `keys`: subject_id,
+    prediction_time.
+    """
+    keys = keys.select(KEYS).unique().sort(KEYS)
+    subjects = keys["subject_id"].unique(maintain_order=True)
+    drawn = keys.filter(pl.col("subject_id").is_in(subjects.sample(min(patients, len(subjects)), seed=seed).implode()))
+    sequences = build_sequences(events, drawn, vocabulary)
+    rows = np.arange(drawn.height)
+    places = [(place, len(task.edges_days) - 1) for place, task in enumerate(models.shape.tasks)]
+    changes = np.zeros(drawn.height, dtype=bool)
+    for network in models.networks.values():
+        together, alone = (forecast_log_odds(network, sequences, rows, places, most) for most in (ROWS_PER_STRETCH, 1))
+        changes |= (np.abs(together - alone) > _MOST_DIFFERENCE).any(axis=1)
+    return int(changes.sum())
 
 
 def _is_alike(some: Sequences, others: Sequences, row: int) -> bool:

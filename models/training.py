@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.augmentation import augmented, siblings_of
-from models.batches import PLACES_PER_FORECAST, SequenceBatch, batch_of, batches_of, stretches_of
+from models.batches import PLACES_PER_FORECAST, ROWS_PER_STRETCH, SequenceBatch, batch_of, batches_of, stretches_of
 from models.hazard_labels import HazardLabels
 from models.hazards import DIED, EVENT, hazard_loss, incidence_log_odds
 from models.network_settings import NetworkSettings
@@ -90,14 +90,19 @@ def pretrain_network(
 
 
 def forecast_log_odds(
-    network: HazardNetwork, sequences: Sequences, rows: NDArray[np.integer], places: list[tuple[int, int]]
+    network: HazardNetwork,
+    sequences: Sequences,
+    rows: NDArray[np.integer],
+    places: list[tuple[int, int]],
+    rows_together: int = ROWS_PER_STRETCH,
 ) -> NDArray[np.float64]:
     """Log-odds of each outcome by its horizon, for `rows` (each once) in their order.
 
-    places: (task, intervals up to the horizon) of each answer wanted. Shapes: (len(rows), len(places)).
+    places: (task, intervals up to the horizon) of each answer wanted. Shapes: (len(rows), len(places)). At most
+    `rows_together` of a patient are worked out at once; that saves time and changes no answer.
     """
     network.eval()
-    stretches = stretches_of(sequences, rows)
+    stretches = stretches_of(sequences, rows, rows_together)
     place_of_row = np.zeros(sequences.keys.height, dtype=np.int64)
     place_of_row[rows] = np.arange(len(rows))
     answers = np.zeros((len(rows), len(places)))

@@ -1,14 +1,22 @@
 """The check of the transformer's input finds a look ahead of any kind, and nothing in good sequences."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import polars as pl
 import pytest
+import torch
 
 import models.sequence_integrity
-from models.sequence_integrity import count_sequences_that_see_the_future
-from models.sequences import build_sequences
-from tests.models.planted_population import events_table
+import models.training
+from models.batches import batch_of
+from models.hazard_labels import HazardTask
+from models.hazards import interval_edges
+from models.sequence_integrity import count_forecasts_that_see_later_rows, count_sequences_that_see_the_future
+from models.sequence_models import SequenceModels, SequenceShape, built
+from models.sequences import DAY_US, DAYS_PER_YEAR, build_sequences
+from models.visit_encoder import encoder_shape
+from tests.models.planted_population import SMALL, events_table
 from tests.models.test_sequences import GLUCOSE, KEYS, NOON, VOCABULARY, days_ago, one_patient
 
 DIABETES = "SNOMED//44054006"
@@ -67,3 +75,37 @@ def test_a_state_that_looks_at_clinical_time_is_found(monkeypatch):
 
     monkeypatch.setattr(models.sequence_integrity, "build_sequences", by_clinical_time)
     assert changed(events) == 1
+
+
+@pytest.mark.parametrize("age", [60, 95])
+def test_a_forecast_that_feels_how_long_the_record_goes_on_is_found(monkeypatch, age):
+    """Ages cut at 90 at the newest prediction time and counted back from there would tell the time to it."""
+    events = record().filter(pl.col("code") != "MEDS_BIRTH")
+    birth = events_table([{"subject_id": 1, "time": NOON - timedelta(days=age * 365.25), "code": "MEDS_BIRTH"}])
+    events = pl.concat([events, birth.lazy()])
+    keys = pl.concat([KEYS.with_columns(pl.col("prediction_time") - pl.duration(days=days)) for days in (1200, 600, 0)])
+    tasks = [HazardTask("outcome", interval_edges([365], 4))]
+    shape = SequenceShape(
+        tasks=tasks,
+        lookback_days=730,
+        encoder=encoder_shape(VOCABULARY),
+        transformer=SMALL,
+        recurrent=None,
+        measured=[],
+    )
+    networks = SequenceModels(shape, built(shape))
+    with torch.no_grad():
+        networks.networks["timeline_transformer"].to_hazards.straight.weight.fill_(0.5)
+
+    def found() -> int:
+        return count_forecasts_that_see_later_rows(networks, events, keys, VOCABULARY, patients=5, seed=1)
+
+    assert found() == 0
+
+    def cut_at_the_newest(sequences, stretches, chosen):
+        batch = batch_of(sequences, stretches, chosen)
+        back = batch.moments_us / (DAY_US * DAYS_PER_YEAR) / 100
+        return replace(batch, ages=(batch.ages.amax(dim=1, keepdim=True) + back).float())
+
+    monkeypatch.setattr(models.training, "batch_of", cut_at_the_newest)
+    assert found() == (2 if age > 90 else 0)  # but for the newest
