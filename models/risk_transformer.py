@@ -52,7 +52,8 @@ class TransformerSettings(NetworkSettings, frozen=True, extra="forbid"):
 class TimeAttention(nn.Module):
     """Attention from each place to visits before it that sees the days between.
 
-    A learned key that is always there lets a place look at nothing, and so tell few visits from many.
+    A place can look at nothing too, and so tell few visits from many: how much is read off its own vector. A learned
+    key would not do: against a query that is turned its score would tell how long the stretch goes on.
     Shapes: x (S, T, D), turns (S, T, 2, P), mask (S, T, V) -> (S, T, D).
     """
 
@@ -61,7 +62,8 @@ class TimeAttention(nn.Module):
         self.heads = heads
         self.to_query = nn.Linear(width, width)
         self.to_key_value = nn.Linear(width, 2 * width)
-        self.nothing = nn.Parameter(torch.zeros(2, heads, 1, width // heads))
+        self.to_nothing = nn.Linear(width, heads)
+        self.nothing = nn.Parameter(torch.zeros(heads, 1, width // heads))
         self.to_out = nn.Linear(width, width)
 
     def forward(self, x: Tensor, turns: Tensor, mask: Tensor) -> Tensor:
@@ -70,13 +72,13 @@ class TimeAttention(nn.Module):
         q = turned(self.to_query(x).unflatten(-1, (self.heads, -1)).transpose(1, 2), turns)  # (S, H, T, D/H)
         k, v = self.to_key_value(x[:, :visits]).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
         k = turned(k, turns[:, :visits])
-        nothing = self.nothing[:, None].expand(-1, len(x), -1, -1, -1)  # (2, S, H, 1, D/H)
-        mixed = F.scaled_dot_product_attention(
-            q,
-            torch.cat([nothing[0], k], dim=2),
-            torch.cat([nothing[1], v], dim=2),
-            attn_mask=F.pad(mask, (1, 0), value=True)[:, None],
-        )
+        # One more number: of a query its score for nothing, of the key of nothing one, of all others nought.
+        q = torch.cat([q * q.shape[-1] ** -0.5, self.to_nothing(x).transpose(1, 2)[..., None]], dim=-1)
+        k = F.pad(k, (0, 1, 1, 0))
+        k[:, :, 0, -1] = 1
+        v = torch.cat([self.nothing.expand(len(x), -1, -1, -1), v], dim=2)
+        is_seen = F.pad(mask, (1, 0), value=True)[:, None]
+        mixed = F.scaled_dot_product_attention(q, k, F.pad(v, (0, 1)), attn_mask=is_seen, scale=1.0)[..., :-1]
         return self.to_out(mixed.transpose(1, 2).flatten(2))
 
 

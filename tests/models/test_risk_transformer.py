@@ -50,8 +50,11 @@ def network_of(layers: int) -> RiskTransformer:
         shares = SMALL.model_copy(update={"lookback_shares": LAYERS[layers]})
         encoder = VisitEncoder(SHAPE, shares.width, shares.value_knots, event_dropout=0.0)
         network = RiskTransformer(encoder, 730, tasks=2, intervals=3, settings=shares)
-        for weights in (network.to_hazards.who.weight, network.to_hazards.straight.weight, network.to_hazards.bias):
-            torch.nn.init.normal_(weights, std=0.3)
+        # Every weight that starts at nought as well: what has no weight yet could hide a look ahead.
+        for weights in network.parameters():
+            if not weights.any():
+                torch.nn.init.normal_(weights, std=0.3)
+        torch.nn.init.normal_(network.to_hazards.who.weight, std=0.3)
     return network.eval()
 
 
