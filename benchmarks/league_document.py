@@ -26,10 +26,6 @@ is how much higher its AUROC is than the best simpler model's on those rows, and
 the true risk - 0.5) there. The true risk knows each person's hidden state, which no record holds, so 100 % cannot
 always be reached; and where the truth is known of few outcomes, by chance more than 100 % can. Ranks are taken on the
 score, but a model whose recalibration gives everybody one risk ranks nobody, so its AUROC is 0.500.
-
-**Open, and not to be relied on:** with 20,000 simulated people the pretrained transformer, and with it the stack, beats
-the true risk of `mortality` and `inpatient_mortality` by far more than chance allows. It must see something that it
-should not, and what is not yet found. Do not count these two among its gains.
 """
 
 
