@@ -41,7 +41,7 @@ class LookbackSummary(nn.Module):
         is_valued = (self.place_of_value[batch.tokens] >= 0) & ~batch.values.isnan()
         counts = self._table(place_of_event, self.place_of_code[batch.tokens], event_weights, self.codes, places)
         valued = torch.where(is_valued, self.place_of_value[batch.tokens], -1)
-        # A value half there counts half and is one value: so a mean grows evenly with the strength of its values.
+        # What is half there adds half its value and counts as one, so a mean grows evenly with the strength.
         strength = event_weights.clamp(max=1)
         measured = self._table(place_of_event, valued, strength.sign(), self.values, places)
         sums = self._table(place_of_event, valued, strength * batch.values.nan_to_num(), self.values, places)

@@ -27,7 +27,7 @@ from models.sequence_models import SequenceModels, read_sequence_models, write_s
 from models.stack import Stack
 from models.vocabulary import SequenceVocabulary
 
-FORMAT = 3
+FORMAT = 4
 LIBRARIES = ("lightgbm", "numpy", "polars", "scikit-learn", "torch")
 
 
@@ -138,7 +138,8 @@ def _write_files(model: SavedModel, folder: Path) -> None:
 
 
 def _read_files(folder: Path, model_version: str) -> SavedModel:
-    Contract.model_validate_json((folder / "contract.json").read_text())
+    if Contract.model_validate_json((folder / "contract.json").read_text()).format != FORMAT:
+        raise ValueError("the folder is laid out otherwise")
     ladder = Ladder.model_validate_json((folder / "ladder.json").read_text())
     questions = {Question(entry.task, entry.horizon_days): entry for entry in ladder.questions}
     vocabulary, sequence_models = None, None

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from features.errors import ModelError
 from models.batches import PLACES_PER_FORECAST, SequenceBatch, Stretches, batch_of, batches_of, shuffled_batches
 from models.network_settings import NetworkSettings
 from models.sequences import Sequences
@@ -60,15 +61,25 @@ class Learnt:
 
 
 def fit(module: nn.Module, learnt: Learnt, settings: NetworkSettings, epochs: int, run: Run) -> None:
-    """Leave `module` with the best weights: a moving mean over the steps, judged after each epoch."""
-    from lightning.fabric import Fabric
+    """Leave `module` with the best weights: a moving mean over the steps, judged after each epoch.
 
-    fabric = Fabric(
-        accelerator=run.accelerator,
-        devices=run.devices,
-        strategy="ddp_fork" if run.devices > 1 else "auto",
-        precision="32-true" if run.accelerator == "cpu" else "bf16-mixed",
-    )
+    Raises ModelError where the machine lacks what `run` asks for.
+    """
+    from lightning.fabric import Fabric
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+    try:
+        fabric = Fabric(
+            accelerator=run.accelerator,
+            devices=run.devices,
+            strategy="ddp_fork" if run.devices > 1 else "auto",
+            precision="32-true" if run.accelerator == "cpu" else "bf16-mixed",
+        )
+    except (RuntimeError, MisconfigurationException) as error:
+        raise ModelError(
+            f"This machine does not have the {run.devices} x {run.accelerator} that the study wants. Change "
+            "accelerator and devices under [models] in study.toml; cpu and 1 run everywhere."
+        ) from error
     best = fabric.launch(lambda each: _loop(each, module, learnt, settings, epochs, run))
     module.to("cpu").load_state_dict({name: torch.from_numpy(weights) for name, weights in best.items()})
     module.eval()

@@ -54,7 +54,9 @@ def checked_table(name: str, table: pl.DataFrame) -> pl.DataFrame:
     """
     contract = CONTRACTS.get(name)
     if contract is None:
-        raise TableError(f"The table {name} has no contract. Add one to features/tables.py and name it here.")
+        raise TableError(
+            f"The table {name} has no contract. Add one to features/result_tables.py or tables.py and name it here."
+        )
     if name not in _FEATURE_TABLES:
         return tables.checked(table, contract)
     columns = table.drop(contract.column_names(), strict=False)

@@ -67,9 +67,12 @@ def networks() -> list[RecurrentRisk | Retain]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         made = [RecurrentRisk(SHAPE, [4], 2, 3, SMALL), Retain(5, 2, 3, SMALL)]
-        for network in made:  # so that answers differ visibly
-            for weights in network.to_hazards.parameters():
+        for network in made:
+            for weights in network.to_hazards.parameters():  # so that answers differ visibly
                 torch.nn.init.normal_(weights)
+            for weights in network.parameters():  # what has no weight yet could hide a look ahead
+                if not weights.any():
+                    torch.nn.init.normal_(weights, std=0.3)
     return [network.eval() for network in made]
 
 

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+import models.saved_model
 from features.errors import ModelError
 from models.saved_model import SavedModel, load_model, save_model
 from tests.models.planted_population import DEFINITIONS, SETTINGS
@@ -51,6 +52,14 @@ def test_a_broken_manifest_is_refused(folder, content):
     (folder / "manifest.json").write_text(content)
     with pytest.raises(ModelError):
         load_model(folder)
+
+
+def test_a_model_of_another_format_is_refused_and_says_what_to_do(tmp_path, monkeypatch):
+    with monkeypatch.context() as before:
+        before.setattr(models.saved_model, "FORMAT", models.saved_model.FORMAT - 1)
+        save_model(BLANK, tmp_path / "models")
+    with pytest.raises(ModelError, match=r"another version of this program\. Train it again"):
+        load_model(tmp_path / "models")
 
 
 def test_saving_again_replaces_the_model_and_leaves_nothing_beside(folder):

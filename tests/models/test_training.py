@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import models.training_loop
+from features.errors import ModelError
 from models.recurrent import RecurrentSettings
 from models.retain import Retain
 from models.training import _task_weights, fit_network, forecast_log_odds
@@ -160,3 +161,18 @@ def test_a_share_is_hidden_in_training_alone_and_the_mean_stays():
     assert torch.equal(partly_hidden(numbers, 0.25, is_training=True), hidden)
     assert partly_hidden(numbers, 0.25, is_training=False) is numbers
     assert partly_hidden(numbers, 0.0, is_training=True) is numbers
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_machine_without_the_accelerator_says_what_to_change(planted: PlantedSequences):
+    network = Retain(len(planted.vocabulary.tokens), 2, 4, SETTINGS)
+    with pytest.raises(ModelError, match=r"does not have the 2 x cuda .* under \[models\] in study\.toml"):
+        fit_network(
+            network,
+            planted.sequences,
+            planted.answers,
+            planted.rows["train"],
+            planted.rows["tuning"],
+            SETTINGS,
+            Run(1, "test", accelerator="cuda", devices=2),
+        )

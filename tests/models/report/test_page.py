@@ -17,7 +17,6 @@ from models.questions import Question
 from models.report import write_report
 from models.report.calibration_groups import risk_groups, wilson_interval
 from models.report.population import part_rows, population_table
-from models.report.small_cells import people_in_cells, share, shown, shown_together
 from models.report.task_words import horizon_words, task_facts
 
 SETTINGS = StudySettings(bootstrap_resamples=50)
@@ -79,7 +78,7 @@ def report(
         table(Labels, labels),
         judged,
         evaluations,
-        table(SkippedTasks, [("mortality", "too <few> patients")]),
+        table(SkippedTasks, [("breast_cancer", "breast_cancer.yaml:19: no code"), ("mortality", "too <few> patients")]),
         table(DataProfile, [("codes with several wordings", 3, "codes", "kept"), ("no dates", 4, "patients", "kept")]),
         table(RecordCounts, [("Patient", "used", "", 400), ("Device", "quarantined", "no subject", 2)]),
         source,
@@ -115,7 +114,8 @@ def test_the_page_stands_alone_and_says_what_matters(tmp_path):
     assert "patients decide nothing" in page
     assert "No better than guessing" not in page
     assert "Logistic regression<br>(released)" in page
-    assert "Too &lt;few&gt; patients" in page
+    assert "Too &lt;few&gt; patients." in page
+    assert "<td>breast_cancer.yaml:19: no code.</td>" in page
     assert page.count("data:image/svg+xml;base64,") == 2
     assert "<script" not in page
     assert 'src="http' not in page
@@ -196,42 +196,6 @@ def test_a_released_model_that_guesses_on_held_out_patients_is_marked(tmp_path):
     page = report(tmp_path, knows=False)
     assert "No better than guessing on these held-out patients." in page
     assert "no better than guessing here" in page
-
-
-@pytest.mark.parametrize(
-    ("count", "people", "text"),
-    [(0, 0, "0"), (30, 10, "fewer than 11"), (1234, 11, "1,234"), (5, 5, "fewer than 11")],
-)
-def test_small_counts_are_not_shown(count, people, text):
-    assert shown(count, people, 11) == text
-
-
-def test_shares():
-    assert share(0.847, is_rounded=False) == "85 %"
-    assert share(0.847, is_rounded=True) == "about 80 %"
-    assert share(None, is_rounded=False) == "–"
-
-
-def test_people_in_cells_counts_each_patient_once_a_cell():
-    rows = pl.DataFrame(
-        {
-            "subject_id": [1, 1, 1, 2, 3],
-            "risk": [0.9, 0.8, 0.1, 0.5, 0.2],
-            "is_event": [True, True, True, False, False],
-        }
-    )
-    assert people_in_cells(rows, 0.5) == {
-        "true_positives": 1,
-        "false_positives": 1,
-        "true_negatives": 1,
-        "false_negatives": 1,
-    }
-
-
-def test_counts_beside_a_hidden_one_are_rounded():
-    assert shown_together([60, 40, 0], 11) == ["60 (60 %)", "40 (40 %)", "0"]
-    # With an exact 87 and the total of 90, the three could be worked out.
-    assert shown_together([87, 3], 11) == ["about 80", "fewer than 11"]
 
 
 def test_each_group_of_like_risk_may_be_shown():
