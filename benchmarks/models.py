@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--test-from", help="another site, whose patients judge what was learnt at the first")
     parser.add_argument("--test-home", type=Path, help="where that study lies, or is to be made and kept")
     parser.add_argument("--tasks", help="names, apart by commas (default: all)")
-    parser.add_argument("--seed", type=int, default=StudySettings().seed, help="of the fitting and the resamples")
+    parser.add_argument("--seed", type=int, default=StudySettings().seed, help="of simulated people, split, fitting and resamples")
     parser.add_argument("--figures", type=Path, help="keep the figures in this JSON file")
     parser.add_argument("--write", type=Path, help="only write the kept figures down, into this document")
     parser.add_argument("--json", action="store_true", help="end with one JSON object on the last line")
@@ -118,12 +118,12 @@ def judged(
 def _site(options: argparse.Namespace, folder: Path) -> Site:
     settings = StudySettings(seed=options.seed)
     home = Home(options.home or folder / "home")
-    prepare(home, options.source, options.patients)
+    prepare(home, options.source, options.patients, seed=options.seed)
     site = read_site(home, settings)
     if options.test_from is None and options.test_home is None:
         return site
     other_home = Home(options.test_home or folder / "other_home")
-    prepare(other_home, options.test_from or "", None)
+    prepare(other_home, options.test_from or "", None, seed=options.seed)
     return moved(site, read_site(other_home, settings), other_home)
 
 

@@ -46,16 +46,19 @@ class Site:
     true_risks: pl.DataFrame | None
 
 
-def prepare(home: Home, source: str, patients: int | None, processes: int | None = None) -> None:
+def prepare(
+    home: Home, source: str, patients: int | None, processes: int | None = None, seed: int | None = None
+) -> None:
     """Make what is not in `home` yet: everything up to the feature table, and the true risks of simulated people.
 
-    `source` and `patients` as for `sequela run`. What was made before is taken as it is.
+    `source`, `patients` and `seed` as for `sequela run`. What was made before is taken as it is.
     """
     study = {
         "home_folder": str(home.path.resolve()),
         "source": source if is_of_ours(source) or "://" in source else str(Path(source).resolve()),
         "source_options": {} if patients is None else {"patients": str(patients)},
         "processes": processes or os.cpu_count() or 1,
+        "seed": seed,
     }
     if not (home.tables / "features.parquet").exists():
         upstream = dg.AssetSelection.assets(*NEEDED).upstream().required_multi_asset_neighbors()
