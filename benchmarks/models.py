@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--test-from", help="another site, whose patients judge what was learnt at the first")
     parser.add_argument("--test-home", type=Path, help="where that study lies, or is to be made and kept")
     parser.add_argument("--tasks", help="names, apart by commas (default: all)")
-    parser.add_argument("--seed", type=int, default=StudySettings().seed, help="of simulated people, split, fitting and resamples")
+    parser.add_argument("--seed", type=int, default=StudySettings().seed, help="of the people simulated and of the fit")
     parser.add_argument("--figures", type=Path, help="keep the figures in this JSON file")
     parser.add_argument("--write", type=Path, help="only write the kept figures down, into this document")
     parser.add_argument("--json", action="store_true", help="end with one JSON object on the last line")

@@ -53,7 +53,7 @@ class ModelSettings(_Settings):
     recurrent: Literal["gru_d", "retain", "none"] = Field(
         "gru_d", description="The recurrent network of the ladder: GRU-D, RETAIN (explains itself), or none."
     )
-    accelerator: Literal["cpu", "cuda", "mps", "auto"] = Field(
+    accelerator: Literal["cpu", "cuda", "auto"] = Field(
         "cpu", description="Where they are fitted; on the processor a run can be repeated to the bit."
     )
     devices: int = Field(1, ge=1, description="GPUs that share the fitting.")

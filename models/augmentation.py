@@ -45,9 +45,9 @@ def augmented(
 ) -> SequenceBatch:
     """The batch, changed at random (torch's global random state).
 
-    time_jitter_days: visits move by up to this in both directions; who sees them stays as it is. crop_share: of
-    this share of the rows the look-back begins later, anywhere in it. swap_share: this share of the events of visits
-    becomes another code of its closest heading.
+    time_jitter_days: visits move by up to this in both directions; who sees them stays as it is. crop_share: of this
+    share of the stretches the record begins later, anywhere in it: nobody sees the visits before. swap_share: this
+    share of the events of visits becomes another code of its closest heading.
     """
     visits = batch.is_seen.shape[-1]
     if time_jitter_days:
@@ -57,12 +57,10 @@ def augmented(
         moments[:, :visits].clamp_(max=0)
         batch = replace(batch, moments_us=moments)
     if crop_share:
-        days_ago = batch.days[:, visits:, None] - batch.days[:, None, :visits]  # (S, T - V, V)
-        furthest = days_ago.clamp(min=0).amax(dim=-1, keepdim=True) + 1
-        kept = torch.where(torch.rand(furthest.shape) < crop_share, torch.rand(furthest.shape) * furthest, furthest)
-        is_seen = batch.is_seen.clone()
-        is_seen[:, visits:] &= days_ago <= kept
-        batch = replace(batch, is_seen=is_seen)
+        first = batch.days.amin(dim=1, keepdim=True)  # (S, 1), at most 0
+        begins = torch.where(torch.rand(first.shape) < crop_share, torch.rand(first.shape) * first, first)
+        is_seen = batch.is_seen & (batch.days[:, None, :visits] >= begins[..., None])
+        batch = replace(batch, is_seen=is_seen, gaps=batch.gaps * is_seen.any(dim=-1))
     if swap_share:
         sizes = siblings.sizes[batch.tokens]
         other = siblings.starts[batch.tokens] + (torch.rand(sizes.shape) * sizes).long()

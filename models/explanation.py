@@ -1,10 +1,11 @@
 """Why this risk? The largest contributions to one patient's score, in words, with the records behind each.
 
 Contributions are log-odds added (above 0) or taken (below 0) before recalibration: for linear models coefficient x
-standardised value, against a typical train patient; for LightGBM TreeSHAP; for the sequence models integrated
-gradients along each event's strength, from a timeline of the same person (age, sex, chronic conditions) with the same
-visits but nothing in them. So their reasons name dated events of the look-back only: what a person is throughout has no
-absence to compare with. They say what moved the model, not what would move the patient's health.
+standardised value, against a typical train patient; for LightGBM TreeSHAP; for RETAIN the terms of its own sum; for the
+other sequence models integrated gradients along each event's strength, from a timeline of the same person (age, sex,
+chronic conditions) with the same visits but nothing in them. So a sequence model's reasons name dated events of the
+look-back only: what a person is throughout has no absence to compare with. They say what moved the model, not what
+would move the patient's health.
 """
 
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from models.batches import PLACES_PER_FORECAST, SequenceBatch, batch_of, batches
 from models.hazards import incidence_log_odds
 from models.questions import KEYS
 from models.reason_words import feature_label, number_in_words, token_name
+from models.retain import Retain
 from models.sequences import Sequences
 from models.training_loop import steady_threads
 from models.vocabulary import SequenceVocabulary
@@ -63,12 +65,13 @@ def feature_reasons(
 def event_contributions(
     network: nn.Module, sequences: Sequences, rows: NDArray[np.integer], task: int, intervals: int
 ) -> NDArray[np.float64]:
-    """What each event adds to the log-odds of one outcome, by integrated gradients (Sundararajan 2017).
+    """What each event adds to the log-odds of one outcome.
 
-    `network` is any sequence network: called with a batch and the strength of each event, it gives logits (N, Q, K, 3).
-    The strength of every event of the look-back goes from 0 (absent) to 1 (as recorded) at the same pace; sex and the
-    chronic state stay as recorded. Returns one number for each event that `rows` see, row after row, those of a row in
-    the order of row_events, nought for the state; they sum to its log-odds less those with the state alone.
+    Of RETAIN the terms of its own sum (models/retain.py). Of any other network, which called with a batch and the
+    strength of each event gives logits (N, Q, K, 3), integrated gradients (Sundararajan 2017): the strength of every
+    event of the look-back goes from 0 (absent) to 1 (as recorded) at the same pace; sex and the chronic state stay as
+    recorded, and what the events add sums to the row's log-odds less those with the state alone. Returns one number
+    for each event that `rows` see, row after row, those of a row in the order of row_events, nought for the state.
     """
     # A stretch for each row, so that an event seen by several rows counts in each for itself.
     stretches = stretches_of(sequences, np.unique(rows), most=1)
@@ -77,7 +80,10 @@ def event_contributions(
     with steady_threads():
         for chosen in batches_of(stretches, PLACES_PER_FORECAST):
             batch = batch_of(sequences, stretches, chosen)
-            total = _integrated_gradients(network, batch, task, intervals)
+            if isinstance(network, Retain):
+                total = network.contributions(batch, task, intervals).events.masked_fill(batch.is_state, 0)
+            else:
+                total = _integrated_gradients(network, batch, task, intervals)
             sizes = batch.bag_sizes.view(len(chosen), -1).sum(dim=1)
             for stretch, own in zip(chosen, total.split(sizes.tolist()), strict=True):
                 of_stretches[stretch] = own.numpy()

@@ -100,9 +100,7 @@ def _score_question(
     The contributions to a stack are those to its members, each times the member's weight: what a feature adds in all
     models that read it is one number.
     """
-    is_stack = entry.released == STACK
-    weights = entry.stack.weights if is_stack else {entry.released: 1.0}
-    counting = {name: weight for name, weight in weights.items() if weight > 0}
+    counting = counting_models(entry)
     scores: dict[str, NDArray[np.float64]] = {}
     reasons: list[pl.DataFrame] = []
     if by_features := [name for name in counting if name not in SEQUENCE_MODELS]:
@@ -117,10 +115,16 @@ def _score_question(
         if name in counting:
             scores[name], of_events = _score_by_timeline(model, name, question, rows, timelines, names)
             reasons.append(of_events.with_columns(pl.col("contribution") * counting[name]))
-    if not is_stack:
+    if entry.released != STACK:
         return scores[entry.released], None, largest_reasons(reasons)
     together = stacked(entry.stack, scores)
     return together, members_distance(entry.calibration, scores, together, STACK), largest_reasons(reasons)
+
+
+def counting_models(entry: ReleasedModel) -> dict[str, float]:
+    """The models whose log-odds make up the released score, and the weight of each: of a stack those above 0."""
+    weights = entry.stack.weights if entry.released == STACK else {entry.released: 1.0}
+    return {name: weight for name, weight in weights.items() if weight > 0}
 
 
 def _score_by_features(
@@ -137,8 +141,8 @@ def _score_by_features(
 
 def _timelines(model: SavedModel, events: pl.LazyFrame, wanted: pl.DataFrame) -> Sequences | None:
     """What the sequence models see at each prediction time, sorted by the keys; None when no model reads it."""
-    reads = [name for entry in model.questions.values() for name in (entry.released, *entry.stack.weights)]
-    if model.vocabulary is None or not set(reads) & set(SEQUENCE_MODELS):
+    reads = {name for entry in model.questions.values() for name in counting_models(entry)}
+    if model.vocabulary is None or not reads & set(SEQUENCE_MODELS):
         return None
     return build_sequences(events, wanted.select(KEYS).unique().sort(KEYS), model.vocabulary)
 

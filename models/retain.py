@@ -56,8 +56,11 @@ class ReverseAttention(nn.Module):
             for half, memory in zip(gates.chunk(2, dim=1), (self.visit_memory, self.number_memory), strict=True)
         )
         scores = self.to_visit(of_visit)  # (P, 1)
-        strength = (scores - scores.detach().max()).exp()
-        together = strength.new_zeros(len(steps.order), 1).index_add(0, steps.rows, strength)
+        nought = scores.new_zeros(len(steps.order), 1)
+        # Of each row, not of the batch: beside a row with far higher scores another's would all vanish.
+        highest = nought.scatter_reduce(0, steps.rows[:, None], scores.detach(), "amax", include_self=False)
+        strength = (scores - highest.index_select(0, steps.rows)).exp()
+        together = nought.index_add(0, steps.rows, strength)
         return strength / together.index_select(0, steps.rows) * torch.tanh(self.to_number(of_number))
 
 

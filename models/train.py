@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
+from features.errors import ModelError
 from features.result_tables import Evaluations, Predictions, SkippedTasks
 from features.settings import StudySettings
 from features.tables import checked, empty
@@ -29,6 +30,7 @@ from models.questions import KEYS, Question, answerable_questions, question_rows
 from models.recurrent import RecurrentSettings
 from models.risk_transformer import TransformerSettings
 from models.saved_model import ReleasedModel, SavedModel, save_model
+from models.sequence_integrity import count_forecasts_that_see_later_rows
 from models.sequence_models import fit_sequence_models, place_of
 from models.sequences import ages_years, build_sequences, seen_events
 from models.simple_models import SimpleModels, fit_simple_models, reading_race
@@ -91,7 +93,8 @@ def train_ladder(
     scores are given for it. Tasks with too few patients are skipped with a reason (`task_names`: the tasks that were
     asked; `refused`: why these records cannot answer some at all). The saved ladder holds only questions with a
     released model.
-    The same inputs and seed give the same version. Raises ModelError when a labelled row has no features.
+    The same inputs and seed give the same version. Raises ModelError when a labelled row has no features, and when a
+    sequence model's forecasts change with the later rows of a patient; then nothing is saved.
     """
     answerable, skipped = answerable_questions(labels, settings, task_names, refused)
     blank = SavedModel(settings, definitions, {}, {}, None, None, "")
@@ -151,6 +154,8 @@ def _fit(
             )
             for question in questions
         }
+        if blank.settings.models.devices > 1:
+            wait(fitted.values())  # the sequence models then fork, which must not happen while threads hold locks
         timelines = _train_timelines(events, labels, questions, blank, transformer, recurrent, checkpoints)
         return {question: models.result() for question, models in fitted.items()}, timelines
     finally:
@@ -251,6 +256,11 @@ def _train_timelines(
         checkpoints,
     )
     judged = np.flatnonzero((keys["split"] != "train").to_numpy())
+    if changed := count_forecasts_that_see_later_rows(fitted, sequences, patients=200, seed=settings.seed):
+        raise ModelError(
+            f"{changed:,} forecasts of a sample change when later moments of the patient are asked about too: the "
+            "network sees who lives on. Nothing is saved. This is a fault in Sequela; please report it."
+        )
     places = [place_of(fitted.shape, question) for question in questions]
     scores: dict[str, dict[Question, NDArray[np.float64]]] = {}
     for name, network in fitted.networks.items():

@@ -73,7 +73,6 @@ def fit(module: nn.Module, learnt: Learnt, settings: NetworkSettings, epochs: in
             accelerator=run.accelerator,
             devices=run.devices,
             strategy="ddp_fork" if run.devices > 1 else "auto",
-            precision="32-true" if run.accelerator == "cpu" else "bf16-mixed",
         )
     except (RuntimeError, MisconfigurationException) as error:
         raise ModelError(
@@ -94,13 +93,12 @@ def _loop(
     plans = [shuffled_batches(learnt.train, settings.places_per_batch, shuffler) for _ in range(epochs)]
     steps = sum(len(batches) for batches in plans)
     with torch.random.fork_rng(devices=None if fabric.device.type == "cuda" else []), steady_threads():
-        torch.manual_seed(run.seed + fabric.global_rank)
         module.to(fabric.device)
         optimiser = torch.optim.AdamW(
             module.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
         )
         state = _State(mean=copied(module), best=copied(module), best_loss=_tuning_loss(fabric, module, learnt))
-        state.resume(run.checkpoint, mark, module, optimiser)
+        state.resume(run.checkpoint, mark, module, optimiser, fabric.device)
         progress = tqdm(
             range(state.epoch, epochs), f"training {run.name}", disable=None if fabric.is_global_zero else True
         )
@@ -108,12 +106,14 @@ def _loop(
             if state.without_gain >= settings.patience:
                 break
             module.train()
+            # Anew in each epoch and each process, so that a run that goes on from a checkpoint draws the same.
+            torch.manual_seed(int(np.random.SeedSequence([run.seed, epoch, fabric.global_rank]).generate_state(1)[0]))
             for chosen in _share(plans[epoch], fabric.global_rank, fabric.world_size):
                 for group in optimiser.param_groups:
                     group["lr"] = settings.learning_rate * learning_pace(state.step / steps)
                 optimiser.zero_grad()
                 batch = learnt.change(batch_of(learnt.sequences, learnt.train, chosen))
-                with fabric.autocast():
+                with half_precision(fabric.device):
                     loss, answers = learnt.loss_of(batch.to(fabric.device))
                 (loss / answers.clamp(min=1)).backward()
                 if fabric.world_size > 1:
@@ -135,14 +135,14 @@ def _loop(
 
 
 def _tuning_loss(fabric: "Fabric", module: nn.Module, learnt: Learnt) -> float:
-    """The mean loss over all answers of the tuning rows, without dropout."""
+    """The mean loss over all answers of the tuning rows, without dropout; infinite when there is none."""
     module.eval()
     total, answers = 0.0, 0
-    with torch.inference_mode(), fabric.autocast():
+    with torch.inference_mode(), half_precision(fabric.device):
         for chosen in batches_of(learnt.tuning, PLACES_PER_FORECAST):
             loss, count = learnt.loss_of(batch_of(learnt.sequences, learnt.tuning, chosen).to(fabric.device))
             total, answers = total + float(loss), answers + int(count)
-    return total / max(answers, 1)
+    return total / answers if answers else np.inf
 
 
 def _share(batches: list[NDArray[np.int64]], rank: int, processes: int) -> list[NDArray[np.int64]]:
@@ -179,9 +179,9 @@ class _State:
             self.mean[name].lerp_(weights.detach(), 1 - kept)
 
     def judge(self, loss: float, epoch: int) -> None:
-        """Keep the mean weights if they are the best so far."""
+        """Keep the mean weights if they are the best so far, or if no tuning row can tell."""
         self.epoch, self.without_gain = epoch + 1, self.without_gain + 1
-        if loss < self.best_loss:
+        if loss <= self.best_loss:
             self.best_loss, self.without_gain = loss, 0
             self.best = {name: weights.clone() for name, weights in self.mean.items()}
 
@@ -197,25 +197,35 @@ class _State:
                     "mark": mark,
                     "module": module.state_dict(),
                     "optimiser": optimiser.state_dict(),
-                    "random": torch.get_rng_state(),
                     **vars(self),
                 },
                 file,
             )
         os.replace(beside, path)
 
-    def resume(self, path: Path | None, mark: str, module: nn.Module, optimiser: torch.optim.Optimizer) -> None:
+    def resume(
+        self,
+        path: Path | None,
+        mark: str,
+        module: nn.Module,
+        optimiser: torch.optim.Optimizer,
+        device: torch.device,
+    ) -> None:
         """Go on from a checkpoint of the same run; any other is left alone, and overwritten later."""
         if path is None or not is_zipfile(path):  # not there, or cut off: then the run starts anew
             return
-        kept = torch.load(path, weights_only=True)
+        kept = torch.load(path, weights_only=True, map_location=device)
         if kept.pop("mark", None) != mark:
             return
         module.load_state_dict(kept.pop("module"))
         optimiser.load_state_dict(kept.pop("optimiser"))
-        torch.set_rng_state(kept.pop("random"))
         for name, value in kept.items():
             setattr(self, name, value)
+
+
+def half_precision(device: torch.device) -> torch.autocast:
+    """Matrix work in bf16 on a GPU; on the processor, where it would be slower and no longer exact, nothing changes."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
 
 
 @contextmanager

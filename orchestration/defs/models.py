@@ -17,7 +17,6 @@ from orchestration.source_labels import source_label
 from orchestration.tables_io import column_schema, evaluation_table
 
 ROWS_TO_REBUILD = 200
-PATIENTS_TO_ASK_AGAIN = 200
 _PLOTTED = {"auroc": "auroc", "brier": "brier", "slope": "calibration_slope"}  # short names: Dagster's column is narrow
 
 
@@ -88,31 +87,6 @@ def no_sequence_from_the_future(study: Study, labels: pl.LazyFrame) -> dg.AssetC
         passed=changed == 0,
         metadata={"rows_built_again": ROWS_TO_REBUILD if vocabulary is not None else 0},
         description=None if changed == 0 else "Some sequences change when the future is hidden.",
-    )
-
-
-@dg.asset_check(asset="risk_model", blocking=True, additional_ins={"labels": dg.AssetIn("labels")})
-def no_forecast_from_later_rows(study: Study, labels: pl.LazyFrame) -> dg.AssetCheckResult:
-    """A sequence model answers alike whether or not it is asked about later moments of the patient at once."""
-    from models.saved_model import load_model
-    from models.sequence_integrity import count_forecasts_that_see_later_rows
-
-    saved = load_model(study.home.models)
-    keys = labels.select("subject_id", "prediction_time").unique().collect()
-    changed = 0
-    if saved.sequence_models is not None and saved.vocabulary is not None:
-        changed = count_forecasts_that_see_later_rows(
-            saved.sequence_models,
-            study.events(),
-            keys,
-            saved.vocabulary,
-            patients=PATIENTS_TO_ASK_AGAIN,
-            seed=study.settings.seed,
-        )
-    return dg.AssetCheckResult(
-        passed=changed == 0,
-        metadata={"patients_asked_again": PATIENTS_TO_ASK_AGAIN if saved.sequence_models is not None else 0},
-        description=None if changed == 0 else "Some forecasts change when later moments are asked about too.",
     )
 
 

@@ -65,11 +65,20 @@ def test_a_cut_look_back_keeps_the_newest_visits():
     for seed in range(60):
         torch.manual_seed(seed)
         seen = augmented(batch, SIBLINGS, **NOTHING | {"crop_share": 1.0}).is_seen
-        assert torch.equal(seen[:, :3], batch.is_seen[:, :3])
+        # What the row does not see no visit has seen either, or it would reach the row through a later visit.
+        assert torch.equal(seen, batch.is_seen & seen[:, 3:])
         kept.add(tuple(seen[0, 3].tolist()))
     # Nothing, the newest, the two newest, all: never an older visit without a newer one.
     assert kept <= {(False, False, False), (False, False, True), (False, True, True), (True, True, True)}
     assert len(kept) >= 3
+
+
+def test_a_row_that_sees_no_visit_any_more_has_no_gap():
+    batch = replace(batch_of_one_row(), gaps=torch.tensor([[0.0, 0, 0, 10]]))
+    for seed in range(20):
+        torch.manual_seed(seed)
+        cut = augmented(batch, SIBLINGS, **NOTHING | {"crop_share": 1.0})
+        assert cut.gaps[0, 3] == (10 if cut.is_seen[0, 3].any() else 0)
 
 
 def test_events_become_siblings_and_the_state_stays():

@@ -4,14 +4,17 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+import models.training
 from features.errors import ModelError
 from features.result_tables import Evaluations, Predictions
 from features.scores.columns import BY_RACE
 from features.tables import checked
+from models.batches import batch_of
 from models.evaluation import choose_released
 from models.label_shuffle import shuffled_by_patient
 from models.ladder import comparators_of, words_of
 from models.saved_model import load_model
+from models.sequences import DAY_US
 from tests.models.planted_ladder import (
     NO_COLUMN,
     QUESTION,
@@ -131,4 +134,15 @@ def test_when_every_task_is_skipped_an_empty_ladder_is_saved(population, tmp_pat
 def test_a_labelled_row_without_features_is_told(population, tmp_path):
     with pytest.raises(ModelError, match="have no row in the feature table"):
         train(replace(population, features=population.features[10:]), tmp_path / "models")
+    assert not (tmp_path / "models").exists()
+
+
+def test_networks_that_see_later_rows_are_not_saved(population, tmp_path, monkeypatch):
+    def turned_by_the_newest_row(sequences, stretches, chosen):
+        batch = batch_of(sequences, stretches, chosen)
+        return replace(batch, ages=batch.ages + batch.moments_us / (365 * DAY_US))
+
+    monkeypatch.setattr(models.training, "batch_of", turned_by_the_newest_row)
+    with pytest.raises(ModelError, match="Nothing is saved"):
+        train(population, tmp_path / "models")
     assert not (tmp_path / "models").exists()

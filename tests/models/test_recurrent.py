@@ -8,6 +8,7 @@ import torch
 from torch.testing import assert_close
 
 from models.batches import SequenceBatch, batch_of, stretches_of
+from models.explanation import event_contributions
 from models.hazards import EVENT, NONE
 from models.recurrent import (
     GruD,
@@ -172,6 +173,17 @@ def test_the_attention_by_hand():
     assert_close(found[:, 0], torch.tensor([1 / 3, 1, 1 / 3, 1 / 3]) * np.tanh(1))
 
 
+def test_a_row_is_weighed_alike_beside_one_with_far_higher_scores():
+    attention = ReverseAttention(width=1)
+    with torch.no_grad():
+        for weights in attention.parameters():
+            weights.fill_(0.5)
+        attention.to_visit.weight.fill_(1e4)
+    low, high = torch.tensor([[-9.0], [-8.0], [-9.0]]), torch.tensor([[9.0], [8.0], [9.0]])
+    beside = attention(torch.cat([low, high]), rows_of([[0.0] * 3] * 2, 3, 3))
+    assert_close(beside[::2], attention(low, rows_of([[0.0] * 3], 3)))
+
+
 def test_retain_reads_backwards():
     steps = newest_first(RowSteps(torch.tensor([[4, 5, 6]]), torch.tensor([3]), torch.tensor([[0.0, 1.0, 2.0]])))
     assert steps.places.tolist() == [6, 5, 4]
@@ -194,6 +206,16 @@ def test_contributions_sum_to_the_logit_less_the_bias():
     assert (found.events != 0).sum() == 2 * (4 * 2 + 1)  # two events at each of four visits, and the sex, of each row
     with pytest.raises(ValueError, match="stretches of one row"):
         network.contributions(whole_batch(timeline(*DAYS)), task=0, intervals=1)
+
+
+def test_reasons_are_the_terms_of_retains_own_sum_without_the_state():
+    network, sequences = networks()[1], timeline(*DAYS)
+    assert isinstance(network, Retain)
+    batch = whole_batch(sequences, [1], most=1)
+    own = network.contributions(batch, task=1, intervals=2).events
+    found = event_contributions(network, sequences, np.array([1]), task=1, intervals=2)
+    assert found == pytest.approx(own.masked_fill(batch.is_state, 0).numpy())
+    assert (found != 0).sum() == 2 * 4
 
 
 def test_a_single_event_contributes_what_the_formula_says():

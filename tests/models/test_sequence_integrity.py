@@ -100,7 +100,8 @@ def test_a_forecast_that_feels_how_long_the_record_goes_on_is_found(monkeypatch,
         head.bias[..., 0] = 3  # most have no outcome
 
     def found() -> int:
-        return count_forecasts_that_see_later_rows(networks, events, keys, VOCABULARY, patients=5, seed=1)
+        sequences = build_sequences(events, keys, VOCABULARY)
+        return count_forecasts_that_see_later_rows(networks, sequences, patients=5, seed=1)
 
     assert found() == 0
 

@@ -94,6 +94,14 @@ def test_labels_that_differ_are_another_run(planted: PlantedSequences, tmp_path:
     assert not np.array_equal(found[0], found[1])
 
 
+def test_where_no_tuning_row_can_tell_the_last_weights_are_kept(planted: PlantedSequences):
+    network = Retain(len(planted.vocabulary.tokens), 2, 4, SETTINGS)
+    before = network.code.weight.detach().clone()
+    nobody = np.array([], dtype=np.int64)
+    fit_network(network, planted.sequences, planted.answers, planted.rows["train"], nobody, SETTINGS, Run(1, "test"))
+    assert (network.code.weight - before).abs().max() > 0.01
+
+
 def test_two_processes_share_the_batches_and_agree(planted: PlantedSequences):
     """Of each epoch each gets every other batch; their gradients are averaged, so the first one's weights speak for
     both, and they learn as one process does."""

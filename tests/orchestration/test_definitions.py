@@ -20,7 +20,6 @@ MUST_HOLD = {
     "known_time_never_before_time",
     "pseudonyms_do_not_collide",
     "no_feature_from_the_future",
-    "no_forecast_from_later_rows",
     "no_sequence_from_the_future",
     "every_published_subject_is_in_the_timelines",
 }
