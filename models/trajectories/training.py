@@ -1,6 +1,6 @@
 """Fit all models of each setting on train patients, correct and choose on tuning patients, judge on held-out ones."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +8,11 @@ import polars as pl
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from features.errors import ModelError
 from features.result_tables import TrajectoryEvaluations, TrajectoryImportance, TrajectoryMeasures
 from features.settings import StudySettings
 from features.tables import SPLITS, checked, empty
+from models.questions import KEYS
 from models.trajectories.conformal import fit_margins
 from models.trajectories.evaluation import evaluate, mean_crps
 from models.trajectories.measurements import draw_origins, measurements, people
@@ -55,7 +57,7 @@ def train_trajectories(
     """Fit, judge and save the models of all settings.
 
     Reads Events, ObservationPeriods, SubjectSplits. A measure with too few patients is left out, with the reason; a
-    setting without any measure left has no model.
+    setting without any measure left has no model. Raises ModelError when a forecast changes with what lies ahead of it.
     """
     saved: dict[str, SavedSetting] = {}
     measures, evaluations, importance = [], [empty(TrajectoryEvaluations)], [empty(TrajectoryImportance)]
@@ -88,6 +90,8 @@ def _courses(
     for split in SPLITS:
         of_split = measured.join(splits.filter(pl.col("split") == split), on="subject_id", how="semi")
         origins = draw_origins(of_split, who, periods, setting, _ORIGINS_OF_EACH[split], seed)
+        # Cut before the courses are built too: of each origin there is at least one.
+        origins = origins.sample(min(_MOST[split], origins.height), seed=seed).sort(KEYS)
         windows = build_windows(events, of_split, who, origins, setting)
         courses[split] = windows.take(np.flatnonzero(windows.is_measured_ahead.any(axis=1)))
         keys = courses[split].keys
@@ -148,8 +152,16 @@ def _fit(of_splits: dict[str, Windows], seed: int, network: NetworkSettings) -> 
 
 
 def _judge(fitted: SavedSetting, held_out: Windows, simple: dict[str, str], study: StudySettings) -> pl.DataFrame:
+    """TrajectoryEvaluations of a setting. Raises ModelError when a forecast changes with what lies ahead of it."""
     models = fitted.models
     made = forecasts(fitted, held_out)
+    blind = forecasts(fitted, replace(held_out, future=np.full_like(held_out.future, np.nan)))
+    for model, quantiles in made.items():
+        if not np.allclose(quantiles, blind[model], rtol=1e-4, atol=1e-6, equal_nan=True):
+            raise ModelError(
+                f"The {fitted.setting.name} forecasts of {model} change when what came after them is "
+                "hidden. Nothing is saved. This is a fault in Sequela; please report it."
+            )
     return evaluate(held_out, made, models.margins, models.released, simple, study.bootstrap_resamples, study.seed)
 
 

@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 import torch
 
+import models.trajectories.saved
 from features.errors import ModelError
 from features.result_tables import TrajectoryEvaluations
 from features.settings import StudySettings
@@ -212,3 +213,16 @@ def test_only_a_miss_beyond_chance_is_told():
     table = pl.DataFrame([shared | one for one in rows], schema_overrides={"step": pl.Int32})
     blank = empty(TrajectoryEvaluations).clear()
     assert uncovered(pl.concat([blank, table], how="diagonal")) == ["hba1c (ambulatory) 70%"]
+
+
+def test_forecasts_that_see_what_came_after_them_are_not_saved(tmp_path, monkeypatch):
+    seen, periods, splits = population()
+
+    def peeking(line, windows, scales):
+        return forecast_last_value(line, windows, scales) + np.nan_to_num(windows.future)[:, :, None]
+
+    monkeypatch.setattr(models.trajectories.saved, "forecast_last_value", peeking)
+    folder = tmp_path / "trajectory_models"
+    with pytest.raises(ModelError, match="forecasts of last_value change"):
+        train_trajectories(seen, periods, splits, StudySettings(bootstrap_resamples=50), folder, SMALL)
+    assert not folder.exists()
