@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from features.points import DAY_US
 from models.batches import SequenceBatch
-from models.sequences import DAY_US
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.sequences import DAY_US, DAYS_PER_YEAR, Sequences, Spans, ends
+from features.points import DAY_US, DAYS_PER_YEAR
+from models.sequences import Sequences, Spans, ends
 
 ROWS_PER_STRETCH = 32
 PLACES_PER_FORECAST = 8_192

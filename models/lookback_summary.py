@@ -6,8 +6,8 @@ Attention finds what matters when; what was there how often, and at which level,
 import torch
 from torch import Tensor, nn
 
+from features.points import DAY_US
 from models.batches import SequenceBatch
-from models.sequences import DAY_US
 
 DECAYS_DAYS = (90.0, 1e9)  # how fast a day fades: one picture of the last months, one of the whole look-back
 

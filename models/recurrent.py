@@ -19,14 +19,12 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
+from features.points import DAY_US, DAYS_PER_YEAR
 from models.batches import SequenceBatch
 from models.network_settings import NetworkSettings
 from models.risk_transformer import HazardHead
 from models.sequences import Sequences, Spans
 from models.visit_encoder import EncoderShape, VisitEncoder, partly_hidden
-
-US_PER_DAY = 86_400_000_000
-DAYS_PER_YEAR = 365.25
 
 
 class RecurrentSettings(NetworkSettings, frozen=True, extra="forbid"):
@@ -73,7 +71,7 @@ def row_steps(batch: SequenceBatch, most_visits: int) -> RowSteps:
     of_visit = (stretch * places_of_stretch + stop - (lengths - 1))[:, None] + step  # (N, L)
     is_visit = step < (lengths - 1)[:, None]
     places = torch.where(is_visit, of_visit, batch.row_places[:, None])
-    years = batch.moments_us.flatten()[places].double() / (US_PER_DAY * DAYS_PER_YEAR)
+    years = batch.moments_us.flatten()[places].double() / (DAY_US * DAYS_PER_YEAR)
     gaps = years.diff(dim=1, prepend=years[:, :1]).clamp(min=0)
     return RowSteps(places, lengths, gaps.float())
 

@@ -14,11 +14,10 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from features.points import DAY_US
 from models.batches import SequenceBatch
 from models.network_settings import NetworkSettings
 from models.visit_encoder import VisitEncoder, partly_hidden
-
-DAY_US = 86_400_000_000
 
 
 class TransformerSettings(NetworkSettings, frozen=True, extra="forbid"):

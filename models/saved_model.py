@@ -2,16 +2,11 @@
 
 settings.json, feature_definitions.parquet, vocabulary.json, contract.json (the tables it expects), ladder.json
 (questions, released models, thresholds, linear models, weights of the stack, calibration), trees/<n>.txt (LightGBM's
-own text), sequences.json with the weights of each sequence model as safetensors, and manifest.json with the SHA-256
-of every other file. The
-version of a model is the digest of those hashes, so the same inputs and seed give the same version.
+own text), sequences.json with the weights of each sequence model as safetensors. The version of a model is the digest
+of the files' hashes, so the same inputs and seed give the same version.
 """
 
-import hashlib
-import json
-import shutil
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import polars as pl
@@ -23,11 +18,13 @@ from models.baselines import LinearModel
 from models.calibration import Recalibration
 from models.familiarity import Familiarity
 from models.questions import Question
+from models.sealed_folder import open_sealed, write_json, write_sealed
 from models.sequence_models import SequenceModels, read_sequence_models, write_sequence_models
 from models.stack import Stack
 from models.vocabulary import SequenceVocabulary
 
 FORMAT = 4
+HOW_TO_MAKE = "Run `sequela run` to train one."
 LIBRARIES = ("lightgbm", "numpy", "polars", "scikit-learn", "torch")
 
 
@@ -81,25 +78,8 @@ class SavedModel:
 
 
 def save_model(model: SavedModel, folder: Path) -> str:
-    """Write the folder beside its place and rename it in; returns the version.
-
-    The version in `model` is ignored. A run killed between the two renames leaves the model before in
-    `<folder>.previous`, where load_model finds it.
-    """
-    partial, previous = _beside(folder, "partial"), _beside(folder, "previous")
-    shutil.rmtree(partial, ignore_errors=True)
-    (partial / "trees").mkdir(parents=True)
-    _write_files(model, partial)
-    hashes = {path: _digest(partial / path) for path in _files(partial)}
-    made_with = {name: version(name) for name in LIBRARIES}
-    model_version = _version_of(hashes)
-    _write_json(partial / "manifest.json", {"version": model_version, "made_with": made_with, "sha256": hashes})
-    if folder.exists():
-        shutil.rmtree(previous, ignore_errors=True)
-        folder.rename(previous)
-    partial.rename(folder)
-    shutil.rmtree(previous, ignore_errors=True)
-    return model_version
+    """Write the folder whole, or leave the one before; returns the version. The version in `model` is ignored."""
+    return write_sealed(folder, lambda place: _write_files(model, place), LIBRARIES)
 
 
 def load_model(folder: Path) -> SavedModel:
@@ -108,32 +88,28 @@ def load_model(folder: Path) -> SavedModel:
     Raises ModelError when the folder is missing, was changed after it was written, or was written by another
     version of this program.
     """
-    previous = _beside(folder, "previous")
-    folder = previous if previous.exists() and not folder.exists() else folder
-    if not (folder / "manifest.json").is_file():
-        raise ModelError(f"There is no saved model in {folder.name}/. Run `sequela run` to train one.")
+    place, version = open_sealed(folder, HOW_TO_MAKE)
     try:
-        manifest = json.loads((folder / "manifest.json").read_text())
-        _check_hashes(folder, manifest)
-        return _read_files(folder, manifest["version"])
+        return _read_files(place, version)
     except (ValidationError, KeyError, TypeError, AttributeError, ValueError, OSError, RuntimeError) as error:
         raise ModelError(
             f"The saved model in {folder.name}/ cannot be read ({type(error).__name__}); probably written by "
-            "another version of this program. Train it again with `sequela run`."
+            f"another version of this program. {HOW_TO_MAKE}"
         ) from error
 
 
 def _write_files(model: SavedModel, folder: Path) -> None:
-    _write_json(folder / "settings.json", model.settings.model_dump(mode="json"))
+    write_json(folder / "settings.json", model.settings.model_dump(mode="json"))
     model.definitions.write_parquet(folder / "feature_definitions.parquet", compression="zstd")
     contract = Contract(format=FORMAT, feature_columns=model.feature_columns)
-    _write_json(folder / "contract.json", contract.model_dump(mode="json"))
+    write_json(folder / "contract.json", contract.model_dump(mode="json"))
     ladder = Ladder(questions=[model.questions[question] for question in sorted(model.questions)])
-    _write_json(folder / "ladder.json", ladder.model_dump(mode="json"))
+    write_json(folder / "ladder.json", ladder.model_dump(mode="json"))
+    (folder / "trees").mkdir()
     for place, question in enumerate(sorted(model.trees)):
         (folder / "trees" / f"{place}.txt").write_text(model.trees[question])
     if model.sequence_models and model.vocabulary:
-        _write_json(folder / "vocabulary.json", model.vocabulary.model_dump(mode="json"))
+        write_json(folder / "vocabulary.json", model.vocabulary.model_dump(mode="json"))
         write_sequence_models(model.sequence_models, folder)
 
 
@@ -158,35 +134,3 @@ def _read_files(folder: Path, model_version: str) -> SavedModel:
         vocabulary=vocabulary,
         version=model_version,
     )
-
-
-def _check_hashes(folder: Path, manifest: dict[str, dict[str, str]]) -> None:
-    """Raise ModelError unless the folder holds exactly the files of the manifest, unchanged."""
-    expected = manifest["sha256"]
-    found = {path: _digest(folder / path) for path in _files(folder) if path != "manifest.json"}
-    changed = sorted(path for path in expected.keys() | found.keys() if expected.get(path) != found.get(path))
-    if changed or manifest["version"] != _version_of(expected):
-        raise ModelError(
-            f"The saved model in {folder.name}/ was changed after it was written: "
-            f"{', '.join(changed) or 'manifest.json'}. Restore it, or train again with `sequela run`."
-        )
-
-
-def _files(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _version_of(hashes: dict[str, str]) -> str:
-    return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _beside(folder: Path, suffix: str) -> Path:
-    return folder.with_name(f"{folder.name}.{suffix}")
-
-
-def _write_json(path: Path, content: object) -> None:
-    path.write_text(json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")

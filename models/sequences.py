@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from features.points import DAY_US, DAYS_PER_YEAR
 from models.questions import KEYS
 from models.vocabulary import (
     ChronicGroup,
@@ -27,8 +28,6 @@ from models.vocabulary import (
     visible_system,
 )
 
-DAY_US = 86_400_000_000
-DAYS_PER_YEAR = 365.25
 LONGEST_STATE_YEARS = 10.0  # a longer history of a condition is not told apart: records begin at some time
 
 

@@ -13,12 +13,12 @@ import polars as pl
 from numpy.typing import NDArray
 
 from features.codes import groups_of_codes, load_code_groups
+from features.points import DAYS_PER_YEAR
 from models.questions import KEYS
 from models.trajectories.measures import Setting
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
-DAYS_PER_YEAR = 365.25
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from polars.testing import assert_frame_equal
 
 import models.training
 from features.errors import ModelError
+from features.points import DAY_US
 from features.result_tables import Evaluations, Predictions
 from features.scores.columns import BY_RACE
 from features.tables import checked
@@ -14,7 +15,6 @@ from models.evaluation import choose_released
 from models.label_shuffle import shuffled_by_patient
 from models.ladder import comparators_of, words_of
 from models.saved_model import load_model
-from models.sequences import DAY_US
 from tests.models.planted_ladder import (
     NO_COLUMN,
     QUESTION,

@@ -58,7 +58,7 @@ def test_a_model_of_another_format_is_refused_and_says_what_to_do(tmp_path, monk
     with monkeypatch.context() as before:
         before.setattr(models.saved_model, "FORMAT", models.saved_model.FORMAT - 1)
         save_model(BLANK, tmp_path / "models")
-    with pytest.raises(ModelError, match=r"another version of this program\. Train it again"):
+    with pytest.raises(ModelError, match=r"another version of this program\. Run `sequela run`"):
         load_model(tmp_path / "models")
 
 

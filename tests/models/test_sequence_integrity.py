@@ -9,12 +9,13 @@ import torch
 
 import models.sequence_integrity
 import models.training
+from features.points import DAY_US, DAYS_PER_YEAR
 from models.batches import batch_of
 from models.hazard_labels import HazardTask
 from models.hazards import interval_edges
 from models.sequence_integrity import count_forecasts_that_see_later_rows, count_sequences_that_see_the_future
 from models.sequence_models import SequenceModels, SequenceShape, built
-from models.sequences import DAY_US, DAYS_PER_YEAR, build_sequences
+from models.sequences import build_sequences
 from models.visit_encoder import encoder_shape
 from tests.models.planted_population import SMALL, events_table
 from tests.models.test_sequences import GLUCOSE, KEYS, NOON, VOCABULARY, days_ago, one_patient
