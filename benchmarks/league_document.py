@@ -11,6 +11,7 @@ from models.ladder import NOT_SIMPLE, ladder_of, words_of
 KEPT = Path(__file__).parent / "figures"
 LEAGUES, CURVES = "models_*.json", "curves_*.json"
 SIZEABLE = 0.03  # AUROC that the truth leaves to gain
+TO_REACH = 0.95  # of the truth's discrimination
 _HEAD = """\
 # How good the models are
 
@@ -66,7 +67,7 @@ def league_lines(run: Figures) -> Iterator[str]:
 
 
 def _goals(tasks: Figures) -> Iterator[str]:
-    """How many questions each model that is not simple does well on."""
+    """How many questions each model that is not simple does well on, and which goals are met."""
     head = (
         "model",
         "interval above 0",
@@ -74,40 +75,61 @@ def _goals(tasks: Figures) -> Iterator[str]:
         "below 0",
         "better (Holm)",
         "worse (Holm)",
-        "above 0 where > 0.03 left",
+        "AUROC above age and sex",
     )
-    rows = []
+    rows, counted = [], {}
     for model in NOT_SIMPLE:
         of_model = {name: task["models"][model] for name, task in tasks.items() if model in task["models"]}
         compared = {name: one for name, one in of_model.items() if one["difference_low"] is not None}
         above = {name for name, one in compared.items() if one["difference_low"] > 0}
         below = {name for name, one in compared.items() if one["difference_high"] < 0}
-        sizeable = {name for name in compared if (tasks[name]["left_to_gain"] or 0) > SIZEABLE}
+        counted[model] = (set(compared), above, below)
         verdicts = [one["verdict"] for one in compared.values()]
+        simplest = {name: tasks[name]["models"].get("age_sex") for name in of_model}
+        beaten = [of_model[name]["auroc"] > one["auroc"] for name, one in simplest.items() if one]
         if of_model:
             rows.append(
                 (
                     words_of(model),
                     *(str(count) for count in (len(above), len(compared) - len(above) - len(below), len(below))),
                     *(str(verdicts.count(verdict)) for verdict in ("better", "worse")),
-                    f"{len(above & sizeable)} of {len(sizeable)}",
+                    f"{sum(beaten)} of {len(beaten)}",
                 )
             )
     yield f"Of {len(tasks)} questions, AUROC less that of the best simpler model:\n"
     yield _table(head, rows)
+    judged = STACK if any(STACK in task["models"] for task in tasks.values()) else TRANSFORMER
+    yield f"The goals, held against the {words_of(judged).lower()}:\n"
+    yield _table(("goal", "found", ""), list(_held_against(tasks, *counted[judged])))
+
+
+def _held_against(
+    tasks: Figures, compared: set[str], above: set[str], below: set[str]
+) -> Iterator[tuple[str, str, str]]:
+    """Each goal, how often it is reached, and whether that is enough."""
+    fine = len(compared) - len(below)
+    yield "nowhere an interval below 0", f"{fine} of {len(compared)}", _met(not below)
+    sizeable = {name for name in compared if (tasks[name]["left_to_gain"] or 0) > SIZEABLE}
+    if sizeable:
+        found = f"{len(above & sizeable)} of {len(sizeable)}"
+        goal = f"an interval above 0 on half of the questions where the truth leaves more than {SIZEABLE} AUROC"
+        yield goal, found, _met(2 * len(above & sizeable) >= len(sizeable))
+    shares = [
+        (task["oracle_share_low"], task["oracle_share_high"])
+        for task in tasks.values()
+        if task["oracle_share_low"] is not None
+    ]
+    if shares:
+        surely, surely_not = sum(low >= TO_REACH for low, _ in shares), sum(high < TO_REACH for _, high in shares)
+        found = f"surely on {surely}, surely not on {surely_not}, not told on {len(shares) - surely - surely_not}"
+        yield "95 % of the truth's discrimination on every question", found, _met(surely == len(shares))
     slopes = [task["calibration_slope"] for task in tasks.values() if task["calibration_slope"] is not None]
-    shares = [task["oracle_share"] for task in tasks.values() if task["oracle_share"] is not None]
-    judged = words_of(STACK if any(STACK in task["models"] for task in tasks.values()) else TRANSFORMER)
     right = sum(0.9 <= slope <= 1.1 for slope in slopes)
-    yield (
-        f"{judged}: calibration slope from 0.9 to 1.1 on {right} of {len(slopes)} questions"
-        + (
-            f"; at least 95 % of the truth's discrimination on {sum(s >= 0.95 for s in shares)} of {len(shares)}"
-            if shares
-            else ""
-        )
-        + ".\n"
-    )
+    yield "calibration slope from 0.9 to 1.1 on every question", f"{right} of {len(slopes)}", _met(right == len(slopes))
+
+
+def _met(is_met: bool) -> str:
+    return "met" if is_met else "missed"
 
 
 def _beside_best(tasks: Figures) -> Iterator[str]:
