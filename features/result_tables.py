@@ -207,7 +207,7 @@ class TrajectoryEvaluations(dy.Schema):
     model = dy.String(primary_key=True, description="Who forecasts.")
     unit = dy.String(description="UCUM unit of crps, absolute_error, widths and differences.")
     is_released = dy.Bool(description="The model chosen on tuning patients to forecast this measure.")
-    is_best_simple = dy.Bool(description="The best of the simple models on tuning patients.")
+    is_best_simple = dy.Bool(description="The simple model with the lowest CRPS over all these steps.")
     values = dy.Int64(description="Held-out values judged.")
     subjects = dy.Int64(description="Held-out patients behind them.")
     crps = dy.Float64(description="Mean pinball loss over the quantiles, doubled: approximates the CRPS.")

@@ -101,11 +101,16 @@ def unlike_because(
     names = [*(words.get(name, name) for name in familiarity.columns), STATES, VALUES]
     because: list[str | None] = [None] * len(features)
     for row in np.flatnonzero(parts.sum(axis=1) > familiarity.farthest):
-        because[row] = f"unlike the patients learnt from, above all: {names[int(np.argmax(parts[row]))]}"
+        most = int(np.argmax(parts[row]))
+        value = features[row, columns.index(familiarity.columns[most])] if most < len(familiarity.columns) else None
+        told = "" if value is None else " (not known)" if np.isnan(value) else f" ({value:.4g})"
+        because[row] = f"unlike the patients learnt from, above all: {names[most]}{told}"
     for name, (low, high) in familiarity.ranges.items():
         values = features[:, columns.index(name)]
         for row in np.flatnonzero((values < low) | (values > high)):
-            because[row] = f"{words.get(name, name)} outside {low:g} to {high:g}, the range learnt from"
+            because[row] = (
+                f"{words.get(name, name)}: {values[row]:.4g} is outside {low:g} to {high:g}, the range learnt from"
+            )
     return because
 
 

@@ -189,7 +189,7 @@ def _unlike_because(
     shares = rows.join(unknown, on=KEYS, how="left", maintain_order="left")["unknown"]
     has_unknown = shares > entry.most_unknown
     told = [
-        f"{share:.0%} of the codes are not known to the model" if is_so else reason
+        f"{share:.0%} of the codes are not known to the model (more than {entry.most_unknown:.0%})" if is_so else reason
         for share, is_so, reason in zip(shares, has_unknown, because, strict=True)
     ]
     return pl.Series(told, dtype=pl.String)

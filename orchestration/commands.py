@@ -21,6 +21,7 @@ from features.home import Home
 from orchestration.endings import say
 
 _DEV_STILL_WORKS = "ignore:Function `dev_command`"  # `dg dev`, which it would like better, is for developers of ours
+_WHO_IS_FORECAST = {"inpatient": " (of those alone who are in hospital at the end of the records)"}
 _NO_LIMIT = 100_000  # characters; a file or a pipe gets whole columns
 
 
@@ -89,7 +90,8 @@ def _named_source(typed: str | None, home: Home) -> str:
 
 def score(options: argparse.Namespace) -> None:
     """Score one real day and publish."""
-    from orchestration.summary import command_name, scores_of
+    from features.settings import StudySettings
+    from orchestration.summary import command_name, scores_of, unlike_lines
 
     home = Home(options.home)
     _run_day("score_day", options.as_of, home)
@@ -99,7 +101,9 @@ def score(options: argparse.Namespace) -> None:
         print(f'{command_name()} sql --home {home.path} "FROM skipped_tasks"')
         return
     print(f"{counted(scored, 'risk')} as of {options.as_of}. See: {command_name()} sql --home {home.path} ", end="")
-    print(f"\"SELECT task, count(*), avg(risk) FROM risk_scores WHERE as_of = '{options.as_of}' GROUP BY task\"")
+    print(f"\"SELECT task, count(risk), avg(risk) FROM risk_scores WHERE as_of = '{options.as_of}' GROUP BY task\"")
+    settings = StudySettings.model_validate_json((home.models / "settings.json").read_text())
+    print("".join(f"{line}\n" for line in unlike_lines(home, options.as_of, settings.smallest_cell)), end="")
 
 
 def features_table(options: argparse.Namespace) -> None:
@@ -136,12 +140,12 @@ def truth(options: argparse.Namespace) -> None:
     """Of simulated people: hold the judged models against the true risks."""
     import polars as pl
 
+    from models.ladder import ladder_of, words_of
     from orchestration.launch import run_job
     from orchestration.summary import command_name
 
     home = Home(options.home)
     _require(home, home.tables / "predictions.parquet")
-    say("Living the visits of simulated people on, a hundred times each: some minutes.")
     with _sole_use(home):
         run_job("truth_job", {"home_folder": str(home.path.resolve())}, home)
     compared = pl.read_parquet(home.tables / "oracle.parquet")
@@ -150,10 +154,14 @@ def truth(options: argparse.Namespace) -> None:
     print(
         "Held-out rows whose truth is known; by chance a model may pass the truth, the more so the fewer the outcomes."
     )
-    for row in compared.iter_rows(named=True):
-        said = f"{row['task']:22} {row['horizon_days']:4} d  {row['events']:,} of {row['rows']:,}"
-        said += f"  {row['model']:12} AUROC {row['auroc']:.3f}"
-        print(f"{said}  true risk {row['oracle_auroc']:.3f} ({row['oracle_low']:.3f}-{row['oracle_high']:.3f})")
+    for (task, days), of_question in compared.group_by("task", "horizon_days", maintain_order=True):
+        first, models = of_question.row(0, named=True), {row["model"]: row for row in of_question.iter_rows(named=True)}
+        print(
+            f"{task} within {counted(int(str(days)), 'day')}: {first['events']:,} of {first['rows']:,}, AUROC of the "
+            f"true risk {first['oracle_auroc']:.3f} ({first['oracle_low']:.3f}-{first['oracle_high']:.3f})"
+        )
+        for model in ladder_of(models):
+            print(f"  {words_of(model):32} {models[model]['auroc']:.3f}")
     print(f'Simulated people, not real ones. See: {command_name()} sql --home {home.path} "FROM oracle"')
 
 
@@ -186,9 +194,22 @@ def trajectories(options: argparse.Namespace) -> None:
     left_out = pl.read_parquet(home.tables / "trajectory_measures.parquet").drop_nulls("reason")
     for row in left_out.iter_rows(named=True):
         print(f"  {row['setting']:10} {row['measure']:20} not forecast: {row['reason']}")
-    count = pl.read_parquet(home.tables / "trajectories.parquet")["subject_id"].n_unique()
-    print(f"Forecasts for {counted(count, 'patient')}. See: {command_name()} sql --home {home.path} ", end="")
+    for setting, count in _forecast_patients(home).items():
+        print(f"  {setting:10} forecasts for {counted(count, 'patient')}{_WHO_IS_FORECAST.get(setting, '')}")
+    print(f"See: {command_name()} sql --home {home.path} ", end="")
     print('"FROM trajectories", or --plot SUBJECT')
+
+
+def _forecast_patients(home: Home) -> dict[str, int]:
+    """Patients with a forecast, by setting; nought for a setting whose models stand ready for nobody."""
+    import polars as pl
+
+    made = (
+        pl.scan_parquet(home.tables / "trajectories.parquet").group_by("setting").agg(pl.col("subject_id").n_unique())
+    )
+    settings = pl.read_parquet(home.tables / "trajectory_measures.parquet").drop_nulls("model")["setting"].unique()
+    patients = dict(made.collect().iter_rows())
+    return {setting: patients.get(setting, 0) for setting in settings.sort()}
 
 
 def sql(options: argparse.Namespace) -> None:

@@ -90,7 +90,7 @@ def summary_lines(home: Home, as_of: date, smallest_cell: int) -> list[str]:
         *_without_scores_lines(skipped, judged=set(evaluations["task"])),
         "",
         f"  scores     {counted(scores, 'risk')} as of {as_of}, the last day of these records",
-        *_unlike_lines(home, as_of, smallest_cell),
+        *unlike_lines(home, as_of, smallest_cell),
         f"  warehouse  {home.warehouse}",
         f"  report     {home.report / 'index.html'}",
         f"  key        {key_file()} (keep it: without it no score finds its patient)",
@@ -106,7 +106,7 @@ def scores_of(home: Home, as_of: date) -> int:
     return int(scores.select(pl.col("risk").count()).collect().item())
 
 
-def _unlike_lines(home: Home, as_of: date, smallest_cell: int) -> list[str]:
+def unlike_lines(home: Home, as_of: date, smallest_cell: int) -> list[str]:
     """How many patients got no risk for some task because they are unlike those learnt from; none without any."""
     rows = pl.scan_parquet(home.tables / "risk_scores" / f"{as_of}.parquet").filter("is_unlike")
     patients = int(rows.select(pl.col("subject_id").n_unique()).collect().item())

@@ -66,9 +66,9 @@ def train_trajectories(
         for setting in SETTINGS:
             of_splits, reasons = _courses(events, who, periods, splits, setting, study.seed)
             if of_splits["train"].keys.height:
-                fitted, simple = _fit(of_splits, study.seed, network or NetworkSettings())
+                fitted = _fit(of_splits, study.seed, network or NetworkSettings())
                 saved[setting.name] = fitted
-                evaluations.append(_judge(fitted, of_splits["held_out"], simple, study))
+                evaluations.append(_judge(fitted, of_splits["held_out"], study))
                 importance.append(_importance(fitted, of_splits["held_out"]))
             measures += _measures(setting, saved.get(setting.name), reasons)
     types = {name: of.dtype for name, of in TrajectoryMeasures.columns().items()}
@@ -120,8 +120,8 @@ def _some(windows: Windows, chosen: NDArray[np.bool_], most: int, random: np.ran
     return windows.take(places)
 
 
-def _fit(of_splits: dict[str, Windows], seed: int, network: NetworkSettings) -> tuple[SavedSetting, dict[str, str]]:
-    """All models of a setting, and the best simple one of each measure."""
+def _fit(of_splits: dict[str, Windows], seed: int, network: NetworkSettings) -> SavedSetting:
+    """All models of a setting, with the one that is best on tuning patients for each measure."""
     train, tuning = of_splits["train"], of_splits["tuning"]
     setting = train.setting
     scales = fit_scales(train)
@@ -141,18 +141,20 @@ def _fit(of_splits: dict[str, Windows], seed: int, network: NetworkSettings) -> 
         train_network(train, tuning, scales, trend, network, seed),
     )
     on_tuning = forecasts(fitted, tuning)
-    released, simple = {}, {}
+    released = {}
     for place in sorted(set(tuning.measure.tolist())):
         loss = {model: mean_crps(tuning, quantiles, place) for model, quantiles in on_tuning.items()}
         released[setting.names[place]] = min(MODELS, key=loss.__getitem__)
-        simple[setting.names[place]] = min(SIMPLE, key=loss.__getitem__)
     margins = {model: fit_margins(tuning, quantiles) for model, quantiles in on_tuning.items()}
     models = fitted.models.model_copy(update={"margins": margins, "released": released})
-    return SavedSetting(setting, models, fitted.trees, fitted.network), simple
+    return SavedSetting(setting, models, fitted.trees, fitted.network)
 
 
-def _judge(fitted: SavedSetting, held_out: Windows, simple: dict[str, str], study: StudySettings) -> pl.DataFrame:
-    """TrajectoryEvaluations of a setting. Raises ModelError when a forecast changes with what lies ahead of it."""
+def _judge(fitted: SavedSetting, held_out: Windows, study: StudySettings) -> pl.DataFrame:
+    """TrajectoryEvaluations of a setting, beside the simple model that is best on these very courses.
+
+    Raises ModelError when a forecast changes with what lies ahead of it.
+    """
     models = fitted.models
     made = forecasts(fitted, held_out)
     blind = forecasts(fitted, replace(held_out, future=np.full_like(held_out.future, np.nan)))
@@ -162,6 +164,11 @@ def _judge(fitted: SavedSetting, held_out: Windows, simple: dict[str, str], stud
                 f"The {fitted.setting.name} forecasts of {model} change when what came after them is "
                 "hidden. Nothing is saved. This is a fault in Sequela; please report it."
             )
+    simple = {}
+    for name in models.released:
+        place = fitted.setting.names.index(name)
+        loss = {model: mean_crps(held_out, made[model], place) for model in SIMPLE}
+        simple[name] = min(SIMPLE, key=loss.__getitem__)
     return evaluate(held_out, made, models.margins, models.released, simple, study.bootstrap_resamples, study.seed)
 
 

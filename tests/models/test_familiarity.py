@@ -60,7 +60,7 @@ def test_someone_as_usual_is_not_strange():
 
 
 def test_an_age_that_was_not_learnt_from_is_named():
-    assert because(age_years=20) == "Age outside 60 to 95, the range learnt from"
+    assert because(age_years=20) == "Age: 20 is outside 60 to 95, the range learnt from"
 
 
 def test_values_that_do_not_go_together_are_strange():
