@@ -6,6 +6,7 @@ each epoch it leaves a checkpoint, from which a run that was killed goes on.
 
 import hashlib
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 from zipfile import is_zipfile
 
 import numpy as np
+import safetensors.torch
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -65,29 +67,43 @@ def fit(module: nn.Module, learnt: Learnt, settings: NetworkSettings, epochs: in
 
     Raises ModelError where the machine lacks what `run` asks for.
     """
+    fabric = fabric_of(run.accelerator, run.devices)
+    with tempfile.TemporaryDirectory() as folder:
+        # Through a file: what a process of several returns goes through a pipe, in which more than a little gets stuck.
+        best = Path(folder) / "best.safetensors"
+        fabric.launch(lambda each: _loop(each, module, learnt, settings, epochs, run, best))
+        module.to("cpu").load_state_dict(safetensors.torch.load_file(best))
+    module.eval()
+
+
+def fabric_of(accelerator: str, devices: int) -> "Fabric":
+    """What runs on the devices. Raises ModelError where the machine lacks them."""
     from lightning.fabric import Fabric
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
     try:
-        fabric = Fabric(
-            accelerator=run.accelerator,
-            devices=run.devices,
-            strategy="ddp_fork" if run.devices > 1 else "auto",
+        return Fabric(
+            accelerator=accelerator,
+            devices=devices,
+            strategy="ddp_fork" if devices > 1 else "auto",
         )
     except (RuntimeError, MisconfigurationException) as error:
         raise ModelError(
-            f"This machine does not have the {run.devices} x {run.accelerator} that the study wants. Change "
+            f"This machine does not have the {devices} x {accelerator} that the study wants. Change "
             "accelerator and devices under [models] in study.toml; cpu and 1 run everywhere."
         ) from error
-    best = fabric.launch(lambda each: _loop(each, module, learnt, settings, epochs, run))
-    module.to("cpu").load_state_dict({name: torch.from_numpy(weights) for name, weights in best.items()})
-    module.eval()
 
 
 def _loop(
-    fabric: "Fabric", module: nn.Module, learnt: Learnt, settings: NetworkSettings, epochs: int, run: Run
-) -> dict[str, NDArray[np.generic]]:
-    """The loop, in each of the processes that share it. Returns the best weights."""
+    fabric: "Fabric",
+    module: nn.Module,
+    learnt: Learnt,
+    settings: NetworkSettings,
+    epochs: int,
+    run: Run,
+    best: Path,
+) -> None:
+    """The loop, in each of the processes that share it. The first one leaves the best weights in the file `best`."""
     mark = _fingerprint(learnt, settings, run, module)
     shuffler = np.random.default_rng(run.seed)
     plans = [shuffled_batches(learnt.train, settings.places_per_batch, shuffler) for _ in range(epochs)]
@@ -130,8 +146,8 @@ def _loop(
             state.judge(loss_now, epoch)
             if fabric.is_global_zero:
                 state.write(run.checkpoint, mark, module, optimiser)
-        # As plain arrays: a tensor would live in the memory of a process that is about to end.
-        return {name: weights.cpu().numpy() for name, weights in state.best.items()}
+        if fabric.is_global_zero:
+            safetensors.torch.save_file(state.best, best)
 
 
 def _tuning_loss(fabric: "Fabric", module: nn.Module, learnt: Learnt) -> float:

@@ -39,6 +39,10 @@ def run(options: argparse.Namespace) -> None:
     source = source_named(_named_source(options.source, home), given)
     study_file = options.study or (PROJECT_STUDY_FILE if PROJECT_STUDY_FILE.exists() else None)
     settings = load_settings(study_file, options.seed)
+    if settings.models.accelerator != "cpu" or settings.models.devices > 1:
+        from models.training_loop import fabric_of
+
+        fabric_of(settings.models.accelerator, settings.models.devices)  # said now, not after an hour
     study: StudyChoices = {  # whole paths: Dagster keeps them, and may run this again from another folder
         "home_folder": str(home.path.resolve()),
         "source": source.named,

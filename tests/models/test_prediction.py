@@ -132,7 +132,7 @@ def test_a_patient_unlike_those_learnt_from_gets_no_risk_and_is_told_why(saved, 
     assert scores[young]["is_unlike"]
     assert scores[young]["unlike_because"].startswith("Age: ")
     assert scores[foreign]["risk"] is None
-    assert scores[foreign]["unlike_because"] .startswith("100% of the codes are not known to the model (more than ")
+    assert scores[foreign]["unlike_because"].startswith("100% of the codes are not known to the model (more than ")
     assert sum(row["is_unlike"] for row in scores.values()) < 0.1 * len(scores)
 
 

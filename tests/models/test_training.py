@@ -110,13 +110,14 @@ def test_two_processes_share_the_batches_and_agree(planted: PlantedSequences):
         [1, 3],
     ]
     scores = []
+    settings = SETTINGS.model_copy(update={"width": 64, "epochs": 2})  # more weights than a pipe holds
     for devices in (1, 2):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            network = Retain(len(planted.vocabulary.tokens), 2, 4, SETTINGS)
+            network = Retain(len(planted.vocabulary.tokens), 2, 4, settings)
         train, tuning = planted.rows["train"], planted.rows["tuning"]
         run = Run(1, "test", devices=devices)
-        fit_network(network, planted.sequences, planted.answers, train, tuning, SETTINGS, run)
+        fit_network(network, planted.sequences, planted.answers, train, tuning, settings, run)
         scores.append(forecast_log_odds(network, planted.sequences, planted.rows["held_out"], [(0, 4)])[:, 0])
     assert np.corrcoef(scores[0], scores[1])[0, 1] > 0.5
     assert not np.array_equal(scores[0], scores[1])
