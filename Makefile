@@ -21,7 +21,7 @@ HOME_OPTION := $(if $(HOME_DIR),--home "$(HOME_DIR)")
 TORCH_INDEX ?=
 
 help: ## List what can be made.
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
 install: $(STAMP) ## Make .venv and install everything into it; does nothing when it is up to date.
 

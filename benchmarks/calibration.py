@@ -15,7 +15,6 @@ too: how often they hold the true risk. The last line with --json is one JSON ob
 import argparse
 import json
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -25,6 +24,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import SplineTransformer
 from venn_abers import VennAbers
 
+from benchmarks.site import home_that_ran
 from features.home import Home
 from features.settings import StudySettings
 from models.baselines import row_log_loss
@@ -111,7 +111,7 @@ CALIBRATORS = {"logistic": logistic, "isotonic": isotonic, "beta": beta, "venn_a
 def main() -> int:
     """Judge every calibrator and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--home", type=Path, required=True, help="home of a study that has run")
+    parser.add_argument("--home", type=home_that_ran, required=True, help="home of a study that has run")
     parser.add_argument("--models", default=",".join(GENERAL), help="apart by commas (default: %(default)s)")
     parser.add_argument("--resamples", type=int, default=200, help="of patients (default: 200)")
     parser.add_argument("--json", action="store_true", help="end with one JSON object on the last line")

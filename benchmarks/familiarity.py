@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from benchmarks.site import home_that_ran
 from features.feature_tables import build_features
 from features.home import Home
 from features.ingest import events_of
@@ -34,7 +35,7 @@ RESAMPLES = 200
 def main() -> int:
     """Fit, flag, compare, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--home", type=Path, required=True, help="home of a study that has run")
+    parser.add_argument("--home", type=home_that_ran, required=True, help="home of a study that has run")
     parser.add_argument("--other", type=Path, help="home of another study, read up to its labels")
     parser.add_argument("--model", default="stack", help="whose forecasts are compared (default: stack)")
     parser.add_argument("--json", action="store_true", help="end with one JSON object on the last line")

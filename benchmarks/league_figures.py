@@ -12,7 +12,7 @@ from models.costs import FIT, FORECAST, Cost
 Figures = dict[str, Any]  # what json.dumps writes
 STACK, TRANSFORMER = "stack", "timeline_transformer"
 _OF_MODEL = (
-    *("auroc", "auroc_low", "auroc_high", "difference", "difference_low", "difference_high", "chance", "holm_chance"),
+    *("auroc", "auroc_low", "auroc_high", "difference", "difference_low", "difference_high", "p_value", "holm_p_value"),
     *("verdict", "calibration_slope", "brier", "accuracy", "sensitivity", "specificity"),
 )
 _OF_TRUTH = ("oracle_share", "share_low", "share_high")

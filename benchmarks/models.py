@@ -28,6 +28,7 @@ from benchmarks.league_document import league_lines, write_document
 from benchmarks.league_figures import Figures, costs_of, tasks_of
 from benchmarks.main_job import peak_mb, resident_mb, watch
 from benchmarks.site import Site, moved, of_tasks, prepare, read_site
+from features.errors import SequelaError
 from features.home import Home
 from features.result_tables import Oracle
 from features.settings import StudySettings
@@ -128,4 +129,7 @@ def _site(options: argparse.Namespace, folder: Path) -> Site:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    try:
+        raise SystemExit(main())
+    except SequelaError as error:
+        raise SystemExit(f"Error: {error}") from None

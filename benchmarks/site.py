@@ -1,5 +1,6 @@
 """A study prepared for training: records read, labels and features made, and, of simulated people, the true risks."""
 
+import argparse
 import contextlib
 import os
 import sys
@@ -44,6 +45,13 @@ class Site:
     definitions: pl.DataFrame
     refused: dict[tuple[str, int], str]
     true_risks: pl.DataFrame | None
+
+
+def home_that_ran(typed: str) -> Path:
+    """What was typed after --home, when the main job has run there."""
+    if not (Home(Path(typed)).tables / "predictions.parquet").is_file():
+        raise argparse.ArgumentTypeError(f"no study has run in {typed}: `sequela run --home {typed}`")
+    return Path(typed)
 
 
 def prepare(
@@ -109,7 +117,9 @@ def read_site(home: Home, settings: StudySettings) -> Site:
 
 
 def of_tasks(site: Site, names: Sequence[str]) -> Site:
-    """The site asked for some tasks alone."""
+    """The site asked for some tasks alone. Raises SequelaError when a name is that of no task."""
+    if unknown := sorted(set(names) - {task.name for task in load_tasks()}):
+        raise SequelaError(f"There is no task called {', '.join(unknown)}. The tasks: `ls features/tasks/*.yaml`")
     refused = {question: reason for question, reason in site.refused.items() if question[0] in names}
     return replace(site, labels=site.labels.filter(pl.col("task").is_in(names)), refused=refused)
 

@@ -12,12 +12,12 @@ is one JSON object with the same figures.
 import argparse
 import json
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from benchmarks.site import home_that_ran
 from features.home import Home
 from features.scores.columns import BY_RACE
 from features.tasks.schema import load_tasks
@@ -83,7 +83,7 @@ WAYS = {
 def main() -> int:
     """Fit every way both ways round, print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--home", type=Path, required=True, help="home of a study that has run")
+    parser.add_argument("--home", type=home_that_ran, required=True, help="home of a study that has run")
     parser.add_argument("--json", action="store_true", help="end with one JSON object on the last line")
     options = parser.parse_args()
     tables = Home(options.home).tables

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import polars as pl
 
+from benchmarks.site import home_that_ran
 from features.home import Home
 from features.ingest import events_of
 from features.privacy.keys import load_key
@@ -33,7 +34,7 @@ _TOLD += ["raw_width", "width", "difference", "difference_low", "difference_high
 def main() -> int:
     """Fit, judge and tell."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--home", type=Path, required=True, help="home of a study that has run")
+    parser.add_argument("--home", type=home_that_ran, required=True, help="home of a study that has run")
     parser.add_argument("--json", action="store_true", help="end with one JSON object on the last line")
     options = parser.parse_args()
     home = Home(options.home)

@@ -81,16 +81,16 @@ class League(dy.Schema):
     difference = dy.Float64(nullable=True, description="AUROC above the best simpler model; null for simple models.")
     difference_low = dy.Float64(nullable=True, description="Lower end of its interval.")
     difference_high = dy.Float64(nullable=True, description="Upper end of its interval.")
-    chance = dy.Float64(
+    p_value = dy.Float64(
         nullable=True, min=0, max=1, description="Two-sided p-value of no difference, of this question alone."
     )
-    holm_chance = dy.Float64(
+    holm_p_value = dy.Float64(
         nullable=True, min=0, max=1, description="The same, adjusted for all questions of the model (Holm)."
     )
     verdict = dy.String(
         nullable=True,
         check=one_of(["better", "worse", "no difference shown"]),
-        description="better or worse than the best simpler model when holm_chance is 0.05 or less.",
+        description="better or worse than the best simpler model when holm_p_value is 0.05 or less.",
     )
 
 

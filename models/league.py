@@ -3,7 +3,7 @@
 The simpler models are age and sex, the comparators, logistic regression and LightGBM. The best of them is the one with
 the highest AUROC on the *held-out* rows themselves: the hardest choice for the others, because a lucky simple model is
 taken at its luck. Differences are paired: in each resample of patients both models are judged on the same rows.
-`chance` is the two-sided p-value of the difference over its bootstrap standard error, by the normal distribution: by
+`p_value` is the two-sided p-value of the difference over its bootstrap standard error, by the normal distribution: by
 counting, a thousand resamples cannot tell a chance below one in a thousand, which many questions at once ask for. Over
 all questions of a model it is adjusted by Holm's method, whatever the tasks have in common (Holm, Scand J Stat
 1979;6:65-70).
@@ -46,9 +46,9 @@ def league_table(predictions: pl.DataFrame, evaluations: pl.DataFrame, settings:
     told = pl.DataFrame(
         gains,
         schema={**empty(League).select(*QUESTION, "model", "difference").schema}
-        | dict.fromkeys(("difference_low", "difference_high", "chance"), pl.Float64),
+        | dict.fromkeys(("difference_low", "difference_high", "p_value"), pl.Float64),
         orient="row",
-    ).with_columns(holm_chance=pl.col("chance").map_batches(_holm_series).over("model"))
+    ).with_columns(holm_p_value=pl.col("p_value").map_batches(_holm_series).over("model"))
     simple = pl.DataFrame(
         [(*question, name) for question, name in best.items()],
         schema=empty(League).select(*QUESTION, "best_simple").schema,
@@ -62,7 +62,7 @@ def league_table(predictions: pl.DataFrame, evaluations: pl.DataFrame, settings:
             is_simple=~pl.col("model").is_in(NOT_SIMPLE),
             verdict=pl.when(pl.col("difference").is_null())
             .then(None)
-            .when(pl.col("holm_chance") > LIKELY)
+            .when(pl.col("holm_p_value") > LIKELY)
             .then(pl.lit("no difference shown"))
             .when(pl.col("difference") > 0)
             .then(pl.lit("better"))
@@ -79,12 +79,12 @@ def best_simple(evaluations: pl.DataFrame) -> dict[Question, str]:
     return {Question(task, days): model for task, days, model in best.select(*QUESTION, "model").sort(pl.all()).rows()}
 
 
-def holm(chances: list[float]) -> list[float]:
+def holm(p_values: list[float]) -> list[float]:
     """P-values adjusted so that the chance of any false finding among them stays below the level (Holm 1979)."""
-    order = np.argsort(chances, kind="stable")
-    factors = np.arange(len(chances), 0, -1)
-    adjusted = np.minimum(np.maximum.accumulate(np.asarray(chances)[order] * factors), 1)
-    back = np.empty(len(chances))
+    order = np.argsort(p_values, kind="stable")
+    factors = np.arange(len(p_values), 0, -1)
+    adjusted = np.minimum(np.maximum.accumulate(np.asarray(p_values)[order] * factors), 1)
+    back = np.empty(len(p_values))
     back[order] = adjusted
     return [float(number) for number in back]
 
@@ -106,12 +106,12 @@ def _gains(
     of_best = aurocs(best)
     gained = {model: aurocs(model) - of_best for model in held_out if model in NOT_SIMPLE}
     return [
-        (*question, model, float(gain[0]), *interval(gain[1:]), _chance(gain[0], gain[1:]))
+        (*question, model, float(gain[0]), *interval(gain[1:]), _p_value(gain[0], gain[1:]))
         for model, gain in gained.items()
     ]
 
 
-def _chance(difference: float, resampled: NDArray[np.float64]) -> float:
+def _p_value(difference: float, resampled: NDArray[np.float64]) -> float:
     """Two-sided p-value of no difference; 1 where the two models rank everybody alike in every resample."""
     error = float(np.nanstd(resampled))
     return float(erfc(abs(difference) / error / 2**0.5)) if error > 0 else 1.0
@@ -128,5 +128,5 @@ def _held_out(predictions: pl.DataFrame, question: Question) -> dict[str, pl.Dat
     return {str(model): part for (model,), part in parts.items()}
 
 
-def _holm_series(chances: pl.Series) -> pl.Series:
-    return pl.Series(holm(chances.to_list()), dtype=pl.Float64)
+def _holm_series(p_values: pl.Series) -> pl.Series:
+    return pl.Series(holm(p_values.to_list()), dtype=pl.Float64)

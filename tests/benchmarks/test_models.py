@@ -29,7 +29,7 @@ def league_rows() -> pl.DataFrame:
     row = dict.fromkeys(League.column_names()) | {"task": TASK, "horizon_days": 365, "rows": 900, "subjects": 90}
     row |= {"events": 10, "best_simple": "age_sex", "brier": 0.2, "accuracy": 0.5, "sensitivity": 0.5}
     row |= {"specificity": 0.5, "auroc_low": 0.5, "auroc_high": float("nan")}
-    gain = {"difference": 0.1, "difference_low": 0.05, "difference_high": 0.15, "verdict": "better", "chance": 0.001}
+    gain = {"difference": 0.1, "difference_low": 0.05, "difference_high": 0.15, "verdict": "better", "p_value": 0.001}
     return pl.DataFrame(
         [
             row | {"model": "age_sex", "auroc": 0.6, "is_simple": True},

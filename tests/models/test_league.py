@@ -70,7 +70,7 @@ def test_differences_by_hand():
 def test_the_same_order_is_no_difference():
     stack = row(league(ORDERS), "stack")
     assert (stack["difference"], stack["difference_low"], stack["difference_high"]) == (0, 0, 0)
-    assert (stack["chance"], stack["verdict"]) == (1, "no difference shown")
+    assert (stack["p_value"], stack["verdict"]) == (1, "no difference shown")
 
 
 def test_simple_models_are_not_compared():
