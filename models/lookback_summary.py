@@ -1,4 +1,4 @@
-"""What has the look-back held in all? Counts of each code and means of each measured value, fading with time.
+"""What has the look-back held in all? Counts of each code, and mean, highest and lowest of each measured value.
 
 Attention finds what matters when; what was there how often, and at which level, it would first have to learn to count.
 """
@@ -9,11 +9,16 @@ from torch import Tensor, nn
 from features.points import DAY_US
 from models.batches import SequenceBatch
 
-DECAYS_DAYS = (90.0, 1e9)  # how fast a day fades: one picture of the last months, one of the whole look-back
+DECAYS_DAYS = (10.0, 90.0, 1e9)  # how fast a day fades: pictures of what was last, of the last months, and of all
+SHARPNESS = 6.0  # of the extremes: at 0 they would be the mean
+FAINTEST = 1e-36  # what has faded further is not there any more
 
 
 class LookbackSummary(nn.Module):
-    """Log counts and mean values of what each row sees, its own events among them.
+    """Log counts, and mean, highest and lowest values, of what each row sees, its own events among them.
+
+    Days fade, so that a mean of the fastest picture is nearly the last value. Highest and lowest are smooth: the
+    logarithm of the mean of exp(6 x value), / 6, moves evenly where a true maximum would jump.
 
     Visits get none: a later row that looks at a visit would see through it what lies before its own look-back.
 
@@ -31,7 +36,7 @@ class LookbackSummary(nn.Module):
             place = torch.full((tokens,), -1)
             place[chosen] = torch.arange(len(chosen))
             self.register_buffer(name, place, persistent=False)
-        self.numbers = len(DECAYS_DAYS) * (self.codes + self.values)
+        self.numbers = len(DECAYS_DAYS) * (self.codes + 3 * self.values)
 
     def forward(self, batch: SequenceBatch, event_weights: Tensor) -> Tensor:
         """Sum up by place, then over the visits that each row sees."""
@@ -41,19 +46,22 @@ class LookbackSummary(nn.Module):
         is_valued = (self.place_of_value[batch.tokens] >= 0) & ~batch.values.isnan()
         counts = self._table(place_of_event, self.place_of_code[batch.tokens], event_weights, self.codes, places)
         valued = torch.where(is_valued, self.place_of_value[batch.tokens], -1)
-        # What is half there adds half its value and counts as one, so a mean grows evenly with the strength.
-        strength = event_weights.clamp(max=1)
-        measured = self._table(place_of_event, valued, strength.sign(), self.values, places)
-        sums = self._table(place_of_event, valued, strength * batch.values.nan_to_num(), self.values, places)
-        all_three = torch.cat([counts, measured, sums], dim=-1)  # (S, T, C + 2 M)
+        # What is half there has half its value and counts as one, so a mean grows evenly with the strength.
+        is_there, value = event_weights.sign(), event_weights.clamp(max=1) * batch.values.nan_to_num()
+        of_values = (
+            self._table(place_of_event, valued, is_there * each, self.values, places)
+            for each in (torch.ones_like(value), value, (SHARPNESS * value).exp(), (-SHARPNESS * value).exp())
+        )
+        together = torch.cat([counts, *of_values], dim=-1)  # (S, T, C + 4 M)
         days_ago = (batch.moments_us[:, visits:, None] - batch.moments_us[:, None, :visits]) / DAY_US  # (S, T - V, V)
         told = []
         for decay in DECAYS_DAYS:
             fading = batch.is_seen[:, visits:] * torch.exp(-days_ago.clamp(min=0) / decay)
-            count, measurements, total = (torch.bmm(fading, all_three[:, :visits]) + all_three[:, visits:]).split(
-                [self.codes, self.values, self.values], dim=-1
+            count, measured, total, high, low = (torch.bmm(fading, together[:, :visits]) + together[:, visits:]).split(
+                [self.codes, *[self.values] * 4], dim=-1
             )
-            told += [count.log1p(), total / (measurements + 1e-3)]
+            told += [count.log1p(), total / measured.clamp(min=FAINTEST)]
+            told += [_extreme(high, measured), -_extreme(low, measured)]
         return torch.cat(told, dim=-1)
 
     @staticmethod
@@ -63,3 +71,9 @@ class LookbackSummary(nn.Module):
         flat = weights.new_zeros(places.numel() * max(columns, 1))
         flat = flat.index_add(0, (place * columns + column)[is_there], weights[is_there])
         return flat.view(*places, max(columns, 1))[..., :columns]
+
+
+def _extreme(powers: Tensor, measured: Tensor) -> Tensor:
+    """The smooth extreme of sums of exp(6 x value); 0, the middle of the scale, where nothing was measured."""
+    mean = powers.clamp(min=FAINTEST) / measured.clamp(min=FAINTEST)
+    return torch.where(measured > FAINTEST, mean, 1).log() / SHARPNESS

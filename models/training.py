@@ -17,7 +17,7 @@ from models.network_settings import NetworkSettings
 from models.pretraining import PretrainingHeads, foreseen_codes, next_events, pretraining_loss
 from models.recurrent import RecurrentRisk
 from models.retain import Retain
-from models.risk_transformer import RiskTransformer, TransformerSettings
+from models.risk_transformer import HazardHead, RiskTransformer, TransformerSettings
 from models.sequences import Sequences
 from models.training_loop import Learnt, Run, digest_of, fit, steady_threads
 
@@ -47,6 +47,7 @@ def fit_network(
     _start_at_train_hazards(network, labels, torch.from_numpy(train_rows))
     weights = _task_weights(labels, torch.from_numpy(train_rows), settings.rare_task_power)
     change = _augmentation(network, settings)
+    answers = int(labels.is_answered[torch.from_numpy(train_rows)].sum())
 
     def loss_of(batch: SequenceBatch) -> tuple[Tensor, Tensor]:
         rows = batch.rows.cpu()
@@ -54,7 +55,8 @@ def fit_network(
             of[rows].to(batch.ages.device) for of in (labels.survived, labels.outcome, labels.is_answered)
         )
         loss = hazard_loss(network(batch).float(), survived, outcome) * is_answered * weights.to(batch.ages.device)
-        return loss.sum(), is_answered.sum()
+        prior = settings.plain_precision / 2 * plain_weights_squared(network) if network.training else 0.0
+        return loss.sum() + prior * is_answered.sum() / answers, is_answered.sum()
 
     train, tuning = stretches_of(sequences, train_rows), stretches_of(sequences, tuning_rows)
     learnt = Learnt(sequences, train, tuning, loss_of, change, digest_of(labels.survived, labels.outcome))
@@ -141,6 +143,12 @@ def _augmentation(network: HazardNetwork, settings: NetworkSettings) -> Callable
         crop_share=settings.crop_share,
         swap_share=settings.swap_share,
     )
+
+
+def plain_weights_squared(network: HazardNetwork) -> Tensor:
+    """The sum of squares of the weights that read plain numbers straight away; 0 for a network without such."""
+    head = network.to_hazards
+    return head.straight.weight.square().sum() if isinstance(head, HazardHead) else torch.zeros(())
 
 
 def _task_weights(labels: HazardLabels, rows: Tensor, power: float) -> Tensor:

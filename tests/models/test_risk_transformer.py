@@ -157,14 +157,26 @@ def test_the_look_back_summary_by_hand():
     batch = batched(build_sequences(record, asked_on(0), VOCABULARY))
     summary = LookbackSummary(7, codes=[1, 2], with_values=[2])
     found = summary(batch, torch.ones_like(batch.values))[0, 0]
-    # Planted 180 and 90 days ago, glucose 90 days ago and today. In 90 days a day fades to 1/e, in 180 to 1/e^2. Of
-    # glucose, 140 mg/dL is the value 1 and 80 the quantile 0.25, so -0.5.
-    faded = [log(1 + exp(-2) + exp(-1)), log(1 + exp(-1) + 1), (exp(-1) * 1 - 0.5) / (exp(-1) + 1 + 0.001)]
-    whole = [log(1 + 2), log(1 + 2), (1 - 0.5) / 2.001]
-    assert found.tolist() == pytest.approx([*faded, *whole], abs=1e-5)
+    # Planted 180 and 90 days ago, glucose 90 days ago and today. Of glucose, 140 mg/dL is the value 1 and 80 the
+    # quantile 0.25, so -0.5. A day fades in 10, in 90, or as good as never.
+    expected = []
+    for older, old in ((exp(-18), exp(-9)), (exp(-2), exp(-1)), (1, 1)):
+        expected += [log(1 + older + old), log(1 + old + 1), (old * 1 - 0.5) / (old + 1)]
+        expected += [log((old * exp(6) + exp(-3)) / (old + 1)) / 6, -log((old * exp(-6) + exp(3)) / (old + 1)) / 6]
+    assert found.tolist() == pytest.approx(expected, abs=1e-5)
     # Half of every event: half the counts, and means half as far from the middle, for values no fewer.
     half = summary(batch, torch.full_like(batch.values, 0.5))[0, 0]
-    assert half[3:].tolist() == pytest.approx([log(2), log(2), 0.25 / 2.001], abs=1e-5)
+    highest, lowest = log((exp(3) + exp(-1.5)) / 2) / 6, -log((exp(-3) + exp(1.5)) / 2) / 6
+    assert half[10:].tolist() == pytest.approx([log(2), log(2), 0.125, highest, lowest], abs=1e-5)
+
+
+def test_a_value_that_was_never_measured_or_faded_away_is_the_middle():
+    record = one_patient(*code_on(20, code=PLANTED), *glucose_on(700, value=140))
+    batch = batched(build_sequences(record, asked_on(0), VOCABULARY))
+    found = LookbackSummary(7, codes=[], with_values=[2])(batch, torch.ones_like(batch.values))
+    assert found[0, 0].tolist() == pytest.approx([1.0] * 9, abs=1e-4)  # one value is mean, highest and lowest
+    never = batched(build_sequences(one_patient(*code_on(20, code=PLANTED)), asked_on(0), VOCABULARY))
+    assert not LookbackSummary(7, codes=[], with_values=[2])(never, torch.ones_like(never.values)).any()
 
 
 def test_a_summary_is_of_the_row_alone():
@@ -172,7 +184,7 @@ def test_a_summary_is_of_the_row_alone():
     batch = batched(build_sequences(record, asked_on(50, 0), VOCABULARY))
     found = LookbackSummary(7, codes=[1], with_values=[])(batch, torch.ones_like(batch.values))
     # 50 days before, the day 750 days back is over the edge too: one event; today two.
-    assert found[0, :, 1].tolist() == pytest.approx([log(1 + 1), log(1 + 2)], abs=1e-6)
+    assert found[0, :, -1].tolist() == pytest.approx([log(1 + 1), log(1 + 2)], abs=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ import models.training_loop
 from features.errors import ModelError
 from models.recurrent import RecurrentSettings
 from models.retain import Retain
-from models.training import _task_weights, fit_network, forecast_log_odds
+from models.risk_transformer import HazardHead
+from models.training import _task_weights, fit_network, forecast_log_odds, plain_weights_squared
 from models.training_loop import Run, _share, learning_pace
 from models.visit_encoder import partly_hidden
 from tests.models.planted_sequences import PlantedSequences, planted_sequences
@@ -185,3 +186,13 @@ def test_a_machine_without_the_accelerator_says_what_to_change(planted: PlantedS
             SETTINGS,
             Run(1, "test", accelerator="cuda", devices=2),
         )
+
+
+def test_the_pull_on_the_weights_of_plain_numbers_by_hand():
+    head = HazardHead(width=2, wide=3, tasks=2, intervals=1)
+    with torch.no_grad():
+        head.straight.weight.fill_(0.5)
+    network = Retain(3, 2, 1, SETTINGS)
+    assert plain_weights_squared(network) == 0  # it reads no plain numbers
+    network.to_hazards = head
+    assert plain_weights_squared(network).item() == pytest.approx(3 * 3 * 0.25)  # two tasks and death, three numbers each
