@@ -35,11 +35,12 @@ def curve_lines(curves: Figures) -> list[str]:
     told = [f"| question | model | {' | '.join(sizes)} |", "| --- " * (len(sizes) + 2) + "|"]
     for question, lines in curves.items():
         for line, found in lines.items():
-            cells = [
-                f"{found[size]['mean']:.3f} ({found[size]['low']:.3f} to {found[size]['high']:.3f})"
-                if size in found
-                else "–"
-                for size in sizes
-            ]
+            cells = [_told(found[size]) if size in found else "–" for size in sizes]
             told.append(f"| `{question}` | {line} | {' | '.join(cells)} |")
     return told
+
+
+def _told(found: Figures) -> str:
+    """The mean, and the lowest and highest where there is more than one."""
+    mean = f"{found['mean']:.3f}"
+    return mean if found["repeats"] == 1 else f"{mean} ({found['low']:.3f} to {found['high']:.3f})"

@@ -25,8 +25,14 @@ all models share, so differences are paired. **Better** and **worse** are said w
 questions of the model (Holm), is 0.05 or less. Of simulated people the true risk of some rows is known: *left to gain*
 is how much higher its AUROC is than the best simpler model's on those rows, and a *share* is (AUROC - 0.5) / (AUROC of
 the true risk - 0.5) there. The true risk knows each person's hidden state, which no record holds, so 100 % cannot
-always be reached; and where the truth is known of few outcomes, by chance more than 100 % can. Ranks are taken on the
-score, but a model whose recalibration gives everybody one risk ranks nobody, so its AUROC is 0.500.
+always be reached. It comes of a hundred simulated futures of each row: of a rare outcome that is a coarse measure and
+ranks worse than the truth would, so shares come out too high, and where the truth is known of few outcomes they may
+pass 100 % by chance. Ranks are taken on the score, but a model whose recalibration gives everybody one risk ranks
+nobody, so its AUROC is 0.500. *Slope* is the calibration slope of the stack (of the transformer where there is none).
+
+The simulated people of seed 20260202 are not those on whom models and methods were developed (seed 20260101). Synthea's
+are those on whom all of it was tried out before. What the networks are, and what else was tried:
+[sequence_models.md](sequence_models.md).
 """
 
 

@@ -7,6 +7,7 @@ repeat so many patients are drawn of the train and tuning patients, the same one
 the more; the ladder is fitted on their labels alone, tuning patients among them tune and calibrate it, and all held-out
 patients judge. An arm changes fields of TransformerSettings; `+timelines` among them leaves it the timelines of the
 other patients too, with hidden outcomes: their follow-up ends at once, which tells nothing, but pretraining sees them.
+There is no recurrent network, which would cost as much as the transformer and has no arms.
 Simple models do not depend on the arm and are taken from the first. FILE is written after each fit, and what stands in
 it already is not fitted again. Told are mean, lowest and highest AUROC over the repeats.
 """

@@ -195,4 +195,5 @@ def test_the_pull_on_the_weights_of_plain_numbers_by_hand():
     network = Retain(3, 2, 1, SETTINGS)
     assert plain_weights_squared(network) == 0  # it reads no plain numbers
     network.to_hazards = head
-    assert plain_weights_squared(network).item() == pytest.approx(3 * 3 * 0.25)  # two tasks and death, three numbers each
+    # Two tasks and death, of three numbers each.
+    assert plain_weights_squared(network).item() == pytest.approx(9 * 0.25)
