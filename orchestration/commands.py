@@ -175,11 +175,10 @@ def trajectories(options: argparse.Namespace) -> None:
 
     from orchestration.launch import run_job
     from orchestration.summary import command_name
+    from orchestration.trajectory_plot import MODEL_WORDS, plot_patient
 
     home = Home(options.home)
     if options.plot is not None:
-        from orchestration.trajectory_plot import plot_patient
-
         file = options.out or Path("trajectories.png")
         plot_patient(home, options.plot, file)
         print(f"{file}: what was measured, and what is forecast, of {options.plot}")
@@ -190,10 +189,11 @@ def trajectories(options: argparse.Namespace) -> None:
     judged = pl.read_parquet(home.tables / "trajectory_evaluations.parquet").filter(pl.col("step") == 0)
     print("Held-out patients, all steps ahead: CRPS (the less the better), and how much the 80 % bands cover.")
     for row in judged.filter(pl.col("is_released")).iter_rows(named=True):
+        beside = f"{row['difference']:+.2g} ({row['difference_low']:+.2g} to {row['difference_high']:+.2g})"
         print(
-            f"  {row['setting']:10} {row['measure']:20} {row['model']:28} CRPS {row['crps']:.3g} {row['unit']}, "
-            f"{row['difference']:+.2g} ({row['difference_low']:+.2g} to {row['difference_high']:+.2g}) against the "
-            f"best simple model; covers {row['coverage']:.0%}"
+            f"  {row['setting']:10} {row['measure']:20} {MODEL_WORDS[row['model']]:40} CRPS {row['crps']:.3g} "
+            f"{row['unit']}, {'the' if row['is_best_simple'] else f'{beside} against the'} best simple model; covers "
+            f"{row['coverage']:.0%}"
         )
     left_out = pl.read_parquet(home.tables / "trajectory_measures.parquet").drop_nulls("reason")
     for row in left_out.iter_rows(named=True):

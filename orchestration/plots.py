@@ -20,7 +20,7 @@ def league_chart(compared: pl.DataFrame) -> dg.MarkdownMetadataValue:
 
     Reads:  task, horizon_days, model, difference, difference_low, difference_high (League, no nulls).
     """
-    told = "AUROC above the best simpler model's, 95 % interval, held-out patients"
+    told = "AUROC above the best simpler model's, held-out patients"
     return _chart(compared, "difference", ("difference_low", "difference_high"), 0.0, told)
 
 
@@ -30,21 +30,23 @@ def _chart(
     """`measure` of each task and model as a point between its `ends`; a dotted line where it says `nothing`."""
     from matplotlib.figure import Figure
 
+    from models.ladder import words_of
+
     models = table["model"].unique(maintain_order=True).to_list()
     tasks = table.select("task", "horizon_days").unique(maintain_order=True).rows()
-    figure = Figure(figsize=(6, 0.9 + 0.6 * len(tasks)), layout="constrained")
+    figure = Figure(figsize=(7, 1.3 + 0.6 * len(tasks)), layout="constrained")
     axes = figure.subplots()
     for position, model in enumerate(models):
         rows = table.filter(pl.col("model") == model)
         heights = [tasks.index(key) - 0.3 + 0.6 * (position + 0.5) / len(models) for key in _keys(rows)]
         below, above = rows[measure] - rows[ends[0]], rows[ends[1]] - rows[measure]
         whiskers = [below.clip(lower_bound=0).to_list(), above.clip(lower_bound=0).to_list()]
-        axes.errorbar(rows[measure].to_list(), heights, xerr=whiskers, fmt="o", markersize=4, label=model)
+        axes.errorbar(rows[measure].to_list(), heights, xerr=whiskers, fmt="o", markersize=4, label=words_of(model))
     axes.axvline(nothing, color="grey", linewidth=0.8, linestyle="dotted")
     axes.set_yticks(range(len(tasks)), [f"{task}, {horizon} d" for task, horizon in tasks])
     axes.set_xlabel(words)
     axes.invert_yaxis()
-    axes.legend(fontsize="small", loc="lower left")
+    figure.legend(fontsize="small", loc="outside upper center", ncols=3, frameon=False)
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=80)
     return dg.MetadataValue.md(f"![{measure}](data:image/png;base64,{base64.b64encode(picture.getvalue()).decode()})")

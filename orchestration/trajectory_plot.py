@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _UNITS = {"mm[Hg]": "mmHg", "Cel": "°C", "mL/min/{1.73_m2}": "mL/min/1.73 m²", "/min": "per minute"}
 _DAYS_PER_MONTH = 365.25 / 12
 _COLUMNS = 2
-_BY = {
+MODEL_WORDS = {
     "last_value": "last value",
     "mixed_trend": "mixed trend",
     "lightgbm": "LightGBM",
@@ -30,6 +30,8 @@ _BY = {
 
 def plot_patient(home: Home, subject: int, file: Path) -> None:
     """Draw what was forecast for one patient of a home. Raises SequelaError when there is nothing to draw."""
+    from models.trajectories.evaluation import ALL_STEPS
+
     made = home.tables / "trajectories.parquet"
     if not made.exists():
         raise SequelaError("Nothing has been forecast in this home yet. Run `sequela trajectories` first.")
@@ -40,16 +42,22 @@ def plot_patient(home: Home, subject: int, file: Path) -> None:
         raise SequelaError('Nothing is forecast for this subject. Who is: `sequela sql "FROM trajectories"`')
     kind = pl.read_parquet(home.tables / "dataset.parquet")["source_kind"].item()
     measures = pl.read_parquet(home.tables / "trajectory_measures.parquet")
-    plot_trajectories(forecasts, measures, events_of(home), source_label(kind), file)
+    judged = pl.read_parquet(home.tables / "trajectory_evaluations.parquet").filter(pl.col("step") == ALL_STEPS)
+    plot_trajectories(forecasts, measures, judged, events_of(home), source_label(kind), file)
 
 
 def plot_trajectories(
-    forecasts: pl.DataFrame, measures: pl.DataFrame, events: pl.LazyFrame, source: str, file: Path
+    forecasts: pl.DataFrame,
+    measures: pl.DataFrame,
+    judged: pl.DataFrame,
+    events: pl.LazyFrame,
+    source: str,
+    file: Path,
 ) -> None:
     """Draw the Trajectories of one patient into a PNG file, a panel for each measure.
 
-    Reads:  `forecasts`: Trajectories of one subject. `measures`: TrajectoryMeasures. `events`: Events. `source`: where
-            the records come from, in words.
+    Reads:  `forecasts`: Trajectories of one subject. `measures`: TrajectoryMeasures. `judged`: TrajectoryEvaluations of
+            all steps together. `events`: Events. `source`: where the records come from, in words.
     """
     from matplotlib.figure import Figure
 
@@ -75,7 +83,12 @@ def plot_trajectories(
         words = measures.filter(
             pl.col("setting") == forecast["setting"][0], pl.col("measure") == forecast["measure"][0]
         )["words"].item()
-        _draw(panel, forecast, known, words)
+        covers = judged.filter(
+            pl.col("setting") == forecast["setting"][0],
+            pl.col("measure") == forecast["measure"][0],
+            pl.col("model") == forecast["model"][0],
+        )["coverage"].item()
+        _draw(panel, forecast, known, words, covers)
         _lay_out_time(panel, forecast["time_unit"][0], setting.look_back * setting.cell_length)
     for panel in axes[len(panels) :]:
         panel.set_visible(False)
@@ -85,7 +98,7 @@ def plot_trajectories(
     figure.savefig(file, dpi=110)
 
 
-def _draw(panel: "Axes", forecast: pl.DataFrame, known: pl.DataFrame, words: str) -> None:
+def _draw(panel: "Axes", forecast: pl.DataFrame, known: pl.DataFrame, words: str, covers: float) -> None:
     in_days = forecast["time_unit"][0] == "days"
     scale = _DAYS_PER_MONTH if in_days else 1.0
     edges = [*(forecast["ahead_from"] / scale), forecast["ahead_to"][-1] / scale]
@@ -101,7 +114,13 @@ def _draw(panel: "Axes", forecast: pl.DataFrame, known: pl.DataFrame, words: str
     panel.step(edges, steps("q50"), where="post", color="tab:blue", linewidth=1.5, label="median")
     panel.axvline(0, color="grey", linewidth=0.8, linestyle="dotted")
     where = "" if in_days else " in hospital"
-    panel.set_title(f"{words}{where}, by {_BY[forecast['model'][0]]}", fontsize="small")
+    ages = (known["at"] / scale).abs().to_list()
+    old = f"; the last value is {min(ages):.0f} {'months' if in_days else 'hours'} old" if ages else ""
+    panel.set_title(
+        f"{words}{where}, by {MODEL_WORDS[forecast['model'][0]]}\n"
+        f"such 80 % bands held {covers:.0%} of held-out values{old}",
+        fontsize="small",
+    )
     panel.set_ylabel(_UNITS.get(forecast["unit"][0], forecast["unit"][0]))
 
 

@@ -21,6 +21,7 @@ def home(tmp_path):
     home = write_small_home(tmp_path / "home")
     forecasts().write_parquet(home.tables / "trajectories.parquet")
     measures().write_parquet(home.tables / "trajectory_measures.parquet")
+    judged().write_parquet(home.tables / "trajectory_evaluations.parquet")
     row = {"source": "a simulated population", "source_kind": "simulated", "is_windowed": False, "covers_until": None}
     row |= {"data_version": "d", "subjects": 1, "events": 3, "records": 3}
     pl.DataFrame([row], schema=tables.empty(tables.Dataset).schema).write_parquet(home.tables / "dataset.parquet")
@@ -41,6 +42,14 @@ def measures() -> pl.DataFrame:
     row = {"setting": "ambulatory", "measure": "systolic_pressure", "words": "Systolic blood pressure"}
     row |= {"unit": "mm[Hg]", "step_length": 90.0, "time_unit": "days", "model": "mixed_trend", "reason": None}
     return pl.DataFrame([row], schema=tables.empty(result_tables.TrajectoryMeasures).schema)
+
+
+def judged() -> pl.DataFrame:
+    """How the bands of that measure did on held-out patients."""
+    schema = tables.empty(result_tables.TrajectoryEvaluations).schema
+    row = {name: 0 if of.is_numeric() else of == pl.Boolean or "" for name, of in schema.items()}
+    row |= {"setting": "ambulatory", "measure": "systolic_pressure", "model": "mixed_trend", "coverage": 0.734}
+    return pl.DataFrame([row], schema=schema)
 
 
 @pytest.mark.parametrize(("seconds_after", "shown"), [(60, [(2,)]), (-60, [(0,)])])
@@ -76,10 +85,13 @@ def test_the_picture_says_what_when_and_whose(tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
     of_unit = events().lazy().with_columns(unit=pl.lit("mm[Hg]"))
-    plot_trajectories(forecasts(), measures(), of_unit, source_label("simulated"), tmp_path / "one.png")
+    plot_trajectories(forecasts(), measures(), judged(), of_unit, source_label("simulated"), tmp_path / "one.png")
     (figure,) = drawn
     panel = figure.axes[0]
-    assert panel.get_title() == "Systolic blood pressure, by mixed trend"
+    assert panel.get_title().splitlines() == [
+        "Systolic blood pressure, by mixed trend",
+        "such 80 % bands held 73% of held-out values; the last value is 0 months old",
+    ]
     assert panel.get_ylabel() == "mmHg"
     assert panel.get_xlabel() == "Months from the forecast"
     assert panel.lines[0].get_xydata().tolist() == [[0.0, 131.0]]
