@@ -116,12 +116,14 @@ def _horizon(task: Task, days: int, counts: pl.DataFrame, smallest: int) -> Hori
 
 
 def _step_rows(steps: list[dict[str, int]], smallest: int) -> list[CohortRow]:
-    """Steps one after the other: what a step leaves out must not be told either when it is few people."""
-    rows, last_exact = [], None
+    """Steps one after the other: what a step leaves out must not be told either when it is few people.
+
+    Both sides of such a step are rounded, for another table or page may tell either of them exactly.
+    """
+    counts, rows = [step["subjects"] for step in steps], []
     for step in steps:
         people, times = step["subjects"], step["prediction_times"]
-        is_near = last_exact is not None and is_small(last_exact - people, smallest) and people >= smallest
-        last_exact = last_exact if is_near else people
+        is_near = people >= smallest and any(is_small(abs(people - other), smallest) for other in counts)
         rows.append(
             CohortRow(
                 name=str(step["name"]),

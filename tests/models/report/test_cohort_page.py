@@ -39,12 +39,12 @@ def cells(text: str, first: str) -> list[str]:
 
 
 def test_steps_that_leave_out_few_people_are_rounded(tmp_path):
-    # 1,004, then 5 fewer, then the same again: neither exact number may be seen. Then 99 fewer: exact again.
+    # 1,004, then 5 fewer, then the same again: none of these may be seen exactly. Then 94 fewer: exact again.
     people = [1_004, 999, 999, 905]
     steps = [(None, "step", n, f"rule {n}", 10 * many, many, None, None) for n, many in enumerate(people)]
     text = page(tmp_path, *steps)
     assert [cells(text, f"rule {n}") for n in range(4)] == [
-        ["10,040", "1,004"],
+        ["about 10,040", "about 1,000"],
         ["about 10,000", "about 1,000"],
         ["about 10,000", "about 1,000"],
         ["9,050", "905"],
