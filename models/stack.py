@@ -3,7 +3,8 @@
 score = intercept + sum of weight x log-odds of each member, weights never below 0 (Breiman 1996; van der Laan's super
 learner, 2007). The weights maximise the logistic likelihood less a penalty that pulls them to a cautious answer: the
 mean of the members, each recalibrated on its own, so that a model that knows little counts little. Where tuning
-patients with the outcome are few, that mean is nearly what comes out; where there are many, the data decide.
+patients with the outcome are few, that mean is nearly what comes out; where there are many, the data decide. Where
+weights fitted without a patient rank the wrong way round, they are worth nothing, and the mean itself is taken.
 """
 
 from collections.abc import Mapping
@@ -34,6 +35,7 @@ def fit_stack(
     """Fit on all tuning rows; returns the stack, and each row's score by a stack that never saw that row's patient.
 
     The second is for recalibration, threshold and release: on the rows that it was fitted on a stack flatters itself.
+    The mean, of which only each member's own recalibration is fitted, answers for the rows that it was fitted on.
     Shapes: scores (N,) log-odds by model, events (N,), subjects (N,), the patient of each row -> (N,). The order of
     the models does not matter, that of the rows decides the folds.
     """
@@ -47,7 +49,10 @@ def fit_stack(
         found = stacked(without, {model: found[is_out] for model, found in scores.items()})
         # Folds without many outcomes leave more of them to the others: the levels would rank the folds the wrong way.
         unseen[is_out] = found - stacked(without, typical) + level
-    return stack, unseen
+    if fit_recalibration(unseen, events).slope > 0:
+        return stack, unseen
+    cautious = _fitted(scores, events, may_move=False)
+    return cautious, stacked(cautious, scores)
 
 
 def stacked(stack: Stack, scores: Mapping[str, Numbers]) -> Numbers:
@@ -56,14 +61,18 @@ def stacked(stack: Stack, scores: Mapping[str, Numbers]) -> Numbers:
     return np.asarray(stack.intercept + sum(parts, np.zeros(len(next(iter(scores.values()))))))
 
 
-def _fitted(scores: Mapping[str, Numbers], events: NDArray[np.bool_]) -> Stack:
-    """The penalised fit. Its log-odds are standardised first, so that the penalty treats all members alike."""
+def _fitted(scores: Mapping[str, Numbers], events: NDArray[np.bool_], *, may_move: bool = True) -> Stack:
+    """The penalised fit; or the mean to which it is pulled, when it `may_move` nothing but the level.
+
+    Its log-odds are standardised first, so that the penalty treats all members alike.
+    """
     names = sorted(scores)
     raw = np.stack([scores[name] for name in names], axis=1)  # (N, M)
     centres, spreads = raw.mean(axis=0), raw.std(axis=0)
     told = spreads > 1e-9
     standard = (raw - centres) / np.where(told, spreads, 1)
-    alone = [max(fit_recalibration(column, events).slope, 0.0) for column in standard.T]
+    # Each in its own log-odds, for the prior pulls to those: standardised, one that knows nearly nothing would grow.
+    alone = spreads * [max(fit_recalibration(column, events).slope, 0.0) for column in raw.T]
     mean = np.where(told, alone, 0) / len(names)
     # A mean of models is less sure than it may be; its own recalibration says by how much.
     mean = mean * max(fit_recalibration(standard @ mean, events).slope, 0.0)
@@ -81,7 +90,7 @@ def _fitted(scores: Mapping[str, Numbers], events: NDArray[np.bool_]) -> Stack:
         jac=True,
         method="L-BFGS-B",
         # So far and no farther: without any outcome among the rows the level would run away.
-        bounds=[(-20, 20)] + [(0, None)] * len(names),
+        bounds=[(-20, 20), *((0, None) if may_move else (weight, weight) for weight in mean)],
         options={"ftol": 1e-12, "gtol": 1e-7},
     ).x
     weights = np.where(told, found[1:] / np.where(told, spreads, 1), 0)

@@ -3,7 +3,7 @@ import pytest
 
 from models.calibration import logit
 from models.discrimination import auroc
-from models.stack import Stack, fit_stack, stacked
+from models.stack import Stack, _fitted, fit_stack, stacked
 
 SEED = [1]
 
@@ -37,8 +37,27 @@ def test_with_few_outcomes_the_stack_stays_near_the_mean():
     # The right half looks useless in this handful of rows, yet keeps a weight.
     scores["right"] = np.random.default_rng(5).permutation(scores["right"])
     weights = fit_stack(scores, events, subjects, SEED)[0].weights
-    assert weights["right"] + weights["left"] > 0
-    assert max(weights.values()) < 1.5
+    mean = _fitted(scores, events, may_move=False).weights
+    assert mean["right"] > 0.2
+    assert weights == pytest.approx(mean, abs=0.03)
+
+
+def test_models_that_tell_nearly_nothing_do_not_grow():
+    random = np.random.default_rng(0)
+    faint = {name: random.normal(size=60) * 0.02 for name in ("first", "second")}
+    stack, _ = fit_stack(faint, random.random(60) < 0.5, np.arange(60) // 2, SEED)
+    assert stacked(stack, faint).std() < 0.1
+
+
+def test_where_fitted_weights_rank_the_wrong_way_the_mean_is_taken():
+    random = np.random.default_rng(3)
+    events = random.random(60) < 0.15
+    first, second = random.normal(size=(2, 60)) * 0.3
+    scores = {"first": first + 0.075 * events, "second": second}
+    stack, unseen = fit_stack(scores, events, np.arange(60) // 2, SEED)
+    assert stack == _fitted(scores, events, may_move=False)
+    assert min(stack.weights.values()) > 0.1
+    assert np.array_equal(unseen, stacked(stack, scores))
 
 
 def test_no_model_is_turned_round():
