@@ -14,6 +14,7 @@ too: how often they hold the true risk. The last line with --json is one JSON ob
 
 import argparse
 import json
+import warnings
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -99,7 +100,9 @@ def venn_abers_pair(scores: Numbers, events: Outcomes) -> Callable[[Numbers], tu
     fitted.fit(_two_columns(scores), events.astype(int))
 
     def pair(found: Numbers) -> tuple[Numbers, Numbers]:
-        low, high = fitted.predict_proba(_two_columns(found))[1].T
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # it looks for a slope among none, and goes on
+            low, high = fitted.predict_proba(_two_columns(found))[1].T
         return low, high
 
     return pair
