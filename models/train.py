@@ -4,7 +4,6 @@ import shutil
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -13,30 +12,24 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from features.errors import ModelError
 from features.result_tables import Evaluations, Predictions, SkippedTasks
 from features.settings import StudySettings
 from features.tables import checked, empty
 from features.tasks.schema import Comparator
 from models.calibration import Recalibration, fit_recalibration, recalibrated
-from models.costs import FIT, FORECAST, timed
+from models.costs import FIT, timed
 from models.discrimination import draw_resamples
 from models.evaluation import bootstrap_seed, choose_released, evaluate, tuning_threshold
 from models.familiarity import most_unknown, unknown_shares
-from models.hazard_labels import HazardTask, hazard_labels
-from models.hazards import interval_edges
 from models.ladder import RECURRENT, STACK
 from models.questions import KEYS, Question, answerable_questions, question_rows
 from models.recurrent import RecurrentSettings
 from models.risk_transformer import TransformerSettings
 from models.saved_model import ReleasedModel, SavedModel, save_model
-from models.sequence_integrity import count_forecasts_that_see_later_rows
-from models.sequence_models import fit_sequence_models, place_of
-from models.sequences import ages_years, build_sequences, seen_events
 from models.simple_models import SimpleModels, fit_simple_models, reading_race
 from models.stack import Stack, fit_stack, stacked
-from models.training import forecast_log_odds
-from models.vocabulary import SequenceVocabulary, chronic_groups, fit_vocabulary
+from models.timelines import TrainedTimelines, sequence_scores, train_timelines
+from models.vocabulary import SequenceVocabulary
 
 NOTHING_RELEASED = "judged, but no model told more than the base rate on tuning patients, so no scores are given"
 
@@ -53,18 +46,6 @@ class TrainedLadder:
     released: dict[Question, str]
     unreleased: dict[Question, str]
     left_out: dict[Question, tuple[str, ...]]
-
-
-@dataclass(frozen=True)
-class _Timelines:
-    """The trained sequence models, in a ladder without questions, and their log-odds for tuning and held-out rows.
-
-    judged: subject_id, prediction_time; scores: by model, for each question one number for each of `judged`.
-    """
-
-    saved: SavedModel
-    judged: pl.DataFrame
-    scores: dict[str, dict[Question, NDArray[np.float64]]]
 
 
 def train_ladder(
@@ -139,7 +120,7 @@ def _fit(
     transformer: TransformerSettings,
     recurrent: RecurrentSettings | None,
     checkpoints: Path,
-) -> tuple[dict[Question, SimpleModels], _Timelines]:
+) -> tuple[dict[Question, SimpleModels], TrainedTimelines]:
     """Fit everything; the simple models on a second core, while this one trains the sequence models."""
     beside = ThreadPoolExecutor(max_workers=1)
     try:
@@ -156,7 +137,7 @@ def _fit(
         }
         if blank.settings.models.devices > 1:
             wait(fitted.values())  # the sequence models then fork, which must not happen while threads hold locks
-        timelines = _train_timelines(events, labels, questions, blank, transformer, recurrent, checkpoints)
+        timelines = train_timelines(events, labels, questions, blank, transformer, recurrent, checkpoints)
         return {question: models.result() for question, models in fitted.items()}, timelines
     finally:
         beside.shutdown(cancel_futures=True)
@@ -165,7 +146,7 @@ def _fit(
 def _judge(
     labels: pl.DataFrame,
     simple: dict[Question, SimpleModels],
-    timelines: _Timelines,
+    timelines: TrainedTimelines,
     unknown: float,
     skipped: pl.DataFrame,
     asked: pl.DataFrame,
@@ -182,7 +163,7 @@ def _judge(
     for question, models in tqdm(simple.items(), desc="judging each task", disable=None):
         rows = question_rows(labels, question).filter(pl.col("split") != "train")
         barred = reading_race(models.linear, timelines.saved.definitions)
-        scores = models.scores | _sequence_scores(timelines, question, rows)
+        scores = models.scores | sequence_scores(timelines, question, rows)
         members = {model: found for model, found in scores.items() if model not in {*barred, *RECURRENT}}
         with timed(STACK, FIT, rows.height):
             stack, scores[STACK] = _stacked(rows, members, bootstrap_seed(settings, question, "folds of the stack"))
@@ -218,71 +199,12 @@ def _judge(
     )
 
 
-def _train_timelines(
-    events: pl.LazyFrame,
-    labels: pl.DataFrame,
-    questions: list[Question],
-    blank: SavedModel,
-    transformer: TransformerSettings,
-    recurrent: RecurrentSettings | None,
-    checkpoints: Path,
-) -> _Timelines:
-    """Fit vocabulary and sequence models for all tasks at once: one row for each distinct prediction time."""
-    settings = blank.settings
-    keys = labels.select(*KEYS, "split").unique().sort(KEYS)
-    train_keys = keys.filter(pl.col("split") == "train").select(KEYS)
-    vocabulary = fit_vocabulary(
-        seen_events(events, train_keys, settings.lookback_days),
-        ages_years(events, train_keys),
-        chronic_groups(),
-        settings,
-    )
-    tasks = [
-        HazardTask(task, interval_edges([horizon for _, horizon in pairs], transformer.intervals_per_horizon))
-        for task, pairs in groupby(sorted(questions), lambda question: question.task)
-    ]
-    sequences = build_sequences(events, keys, vocabulary)
-    fitted = fit_sequence_models(
-        sequences,
-        hazard_labels(labels, keys, tasks),
-        _places(keys, "train"),
-        _places(keys, "tuning"),
-        vocabulary,
-        tasks,
-        transformer,
-        recurrent,
-        settings.models,
-        settings.seed,
-        checkpoints,
-    )
-    judged = np.flatnonzero((keys["split"] != "train").to_numpy())
-    if changed := count_forecasts_that_see_later_rows(fitted, sequences, patients=200, seed=settings.seed):
-        raise ModelError(
-            f"{changed:,} forecasts of a sample change when later moments of the patient are asked about too: the "
-            "network sees who lives on. Nothing is saved. This is a fault in Sequela; please report it."
-        )
-    places = [place_of(fitted.shape, question) for question in questions]
-    scores: dict[str, dict[Question, NDArray[np.float64]]] = {}
-    for name, network in fitted.networks.items():
-        with timed(name, FORECAST, len(judged)):
-            found = forecast_log_odds(network, sequences, judged, places)
-        scores[name] = dict(zip(questions, found.T, strict=True))
-    saved = replace(blank, vocabulary=vocabulary, sequence_models=fitted)
-    return _Timelines(saved, keys.select(KEYS)[judged], scores)
-
-
 def _most_unknown(events: pl.LazyFrame, labels: pl.DataFrame, vocabulary: SequenceVocabulary | None) -> float:
     """Above which share of unknown codes a patient is unlike the train patients: of tuning patients' last rows."""
     if vocabulary is None:
         return 1.0
     tuning = labels.filter(pl.col("split") == "tuning").select(KEYS).sort(KEYS).unique("subject_id", keep="last")
     return most_unknown(unknown_shares(events, tuning, vocabulary))
-
-
-def _sequence_scores(timelines: _Timelines, question: Question, rows: pl.DataFrame) -> dict[str, NDArray[np.float64]]:
-    """Log-odds for tuning or held-out `rows`, in their order, by sequence model."""
-    places = rows.join(timelines.judged.with_row_index("place"), on=KEYS, how="left", maintain_order="left")["place"]
-    return {name: of_model[question][places.to_numpy()] for name, of_model in timelines.scores.items()}
 
 
 def _stacked(
@@ -348,7 +270,3 @@ def _with_unreleased(skipped: pl.DataFrame, unreleased: dict[Question, str], lab
         reasons[question.task] = f"{reasons[question.task]}; {told}" if question.task in reasons else told
     table = pl.DataFrame({"task": list(reasons), "reason": list(reasons.values())}, schema=skipped.schema)
     return checked(table.sort("task"), SkippedTasks)
-
-
-def _places(keys: pl.DataFrame, split: str) -> NDArray[np.int64]:
-    return np.flatnonzero((keys["split"] == split).to_numpy())
