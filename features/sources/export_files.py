@@ -8,7 +8,7 @@ import shutil
 import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, wait
+from concurrent.futures import Future
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -20,7 +20,7 @@ from isal import igzip, isal_zlib
 from tqdm import tqdm
 
 from features.errors import SourceError
-from features.sources.background import start
+from features.sources.background import start, wait_for
 from features.sources.export_job import ExportExpired
 from features.sources.failures import Stopped, Transient, Unreachable, refusal
 from features.sources.landed import LandedFile, landed_file
@@ -79,12 +79,12 @@ def fetch_all(connection: Connection, wanted: Sequence[Wanted], folder: Path) ->
         futures: list[Future[LandedFile]] = []
         try:
             futures = start(tasks, connection.pace.downloads_at_once)
-            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
-            if any(isinstance(future.exception(), ExportExpired) for future in done):
+            wait_for(futures, until_failure=True)
+            if any(isinstance(future.exception(), ExportExpired) for future in futures if future.done()):
                 connection.stop.set()  # the rest is of no use
             for future in futures:
                 future.cancel()
-            wait(futures)  # those under way may come to their end
+            wait_for(futures)  # those under way may come to their end
             connection.stop.clear()
         except BaseException:
             connection.stop.set()

@@ -11,7 +11,7 @@ import msgspec
 from tqdm import tqdm
 
 from features.errors import SourceError
-from features.sources.background import start
+from features.sources.background import start, wait_for
 from features.sources.failures import refusal
 from features.sources.operation_outcomes import diagnostics_of, issues_of
 from features.sources.server_requests import CANCELLING_SECONDS, Connection, Tokens
@@ -103,6 +103,7 @@ def kick_off(connection: Connection, tokens: Tokens | None, asked: str, is_full:
 
     try:
         (begun,) = start([begin])
+        wait_for([begun])
         return begun.result()
     except BaseException:
         if not is_answered.is_set():  # interrupted

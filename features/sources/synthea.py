@@ -16,6 +16,7 @@ from datetime import date, datetime
 from pathlib import Path
 
 from features.errors import SourceError
+from features.sources.background import follow
 from features.sources.landed import LandedFile, Manifest, is_landed, landed_file, landing, write_manifest
 from features.sources.synthea_program import find_jar, find_java, jar_digest, version_of
 from features.sources.termination import termination_is_interrupt
@@ -107,7 +108,7 @@ def _run(command: list[str], folder: Path) -> None:
         start_new_session=True,  # a group of its own, so that all of it can be ended
     )
     try:
-        for line in program.stdout or ():
+        for line in follow(program.stdout or ()):
             print(line, end="", file=sys.stderr)
             if line.strip() and not _PERSON.match(line):
                 last_words.append(line.rstrip())
