@@ -11,6 +11,7 @@ import polars as pl
 from pydantic import Field
 
 from features.as_of import seen_on
+from features.errors import SequelaError
 from features.home import Home
 from features.ingest import events_of, shards_of
 from features.privacy.keys import Key, load_key
@@ -19,7 +20,7 @@ from features.settings import StudySettings, load_settings
 from features.sources.choice import Source, source_named
 from features.sources.land import folder_of
 
-PROJECT_STUDY_FILE = Path(__file__).parent.parent / "study.toml"
+PROJECT_STUDY_FILE = Path(__file__).resolve().parent.parent / "study.toml"
 StudyChoices: TypeAlias = dict[str, str | int | dict[str, str]]  # fields of Study
 
 _ONCE = "full"  # an option that is meant for one run
@@ -72,6 +73,11 @@ class Study(dg.ConfigurableResource):
         last = last_choices(self.home)
         named = self.study_file or str(last.get("study_file", ""))
         path = Path(named) if named else PROJECT_STUDY_FILE
+        if named and not self.study_file and not path.is_file():
+            raise SequelaError(
+                f"There is no study file {path} any longer, which the last run of this home read. Name it where it "
+                "lies now: `sequela run --study FILE`, or launch with `study_file` under resources, study."
+            )
         seed = last.get("seed") if self.seed is None else self.seed
         return load_settings(path if named or path.exists() else None, None if seed is None else int(str(seed)))
 
@@ -98,11 +104,12 @@ class Study(dg.ConfigurableResource):
     def remember_choices(self) -> None:
         """Write down source, study file and seed, so that a later run, from Dagster's UI or by night, takes them."""
         named = self.study_file or str(last_choices(self.home).get("study_file", ""))
+        is_own = bool(named) and Path(named).resolve() != PROJECT_STUDY_FILE  # that one may move with the project
         source = self.chosen_source
         choices: StudyChoices = {
             "source": source.named,
             "source_options": {name: value for name, value in source.options.items() if name != _ONCE},
-            "study_file": str(Path(named).resolve()) if named else "",
+            "study_file": str(Path(named).resolve()) if is_own else "",
             "seed": self.settings.seed,
         }
         file = _choices_file(self.home)

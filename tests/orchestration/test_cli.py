@@ -7,12 +7,12 @@ from datetime import date
 
 import pytest
 
-from features.errors import SourceError
+from features.errors import SequelaError, SourceError
 from features.privacy.keys import load_key
 from features.privacy.vault import FILES, seal
 from orchestration import commands
 from orchestration.cli import main
-from orchestration.resources import Study
+from orchestration.resources import PROJECT_STUDY_FILE, Study
 from orchestration.warehouse import publish_warehouse
 from tests.orchestration.small_home import write_small_home
 
@@ -183,6 +183,16 @@ def test_a_study_file_is_found_again_from_another_folder(tmp_path, monkeypatch):
     Study(home_folder=str(home), study_file="my.toml").remember_choices()
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert Study(home_folder=str(home)).settings.lookback_days == 365
+    (tmp_path / "my.toml").unlink()
+    with pytest.raises(SequelaError, match=r"no study file .*my\.toml any longer.*sequela run --study FILE"):
+        _ = Study(home_folder=str(home)).settings
+
+
+def test_the_projects_own_study_file_may_move_with_the_project(tmp_path):
+    study = Study(home_folder=str(tmp_path), study_file=str(PROJECT_STUDY_FILE))
+    study.remember_choices()
+    assert str(PROJECT_STUDY_FILE) not in (tmp_path / "last_run.json").read_text()
+    assert Study(home_folder=str(tmp_path)).settings == study.settings
 
 
 def test_a_second_run_waits_its_turn(home, capsys):
