@@ -1,5 +1,6 @@
 """How likely is each outcome for each eligible patient on one day, how sure is that, and why?"""
 
+from collections.abc import Mapping
 from datetime import date
 
 import numpy as np
@@ -11,15 +12,14 @@ from features.result_tables import RiskScores
 from features.tables import checked, empty
 from models.baselines import lightgbm_log_odds, lightgbm_terms, linear_log_odds, linear_terms
 from models.calibration import members_distance, recalibrated, risk_interval
-from models.explanation import event_contributions, event_reasons, feature_reasons, largest_reasons
+from models.explanation import feature_reasons, largest_reasons
 from models.familiarity import unknown_shares, unlike_because
 from models.ladder import SEQUENCE_MODELS, STACK
 from models.questions import KEYS, Question, feature_matrix
 from models.saved_model import ReleasedModel, SavedModel
-from models.sequence_models import place_of
-from models.sequences import Sequences, build_sequences
+from models.sequences import build_sequences
 from models.stack import stacked
-from models.training import forecast_log_odds
+from models.timeline_answers import TimelineAnswers, answers_of
 
 
 def score_patients(
@@ -46,9 +46,8 @@ def score_patients(
     wanted = eligible.select(*KEYS, "task", "horizon_days").sort("task", "horizon_days", "subject_id")
     if wanted.select("subject_id", "task", "horizon_days").is_duplicated().any():
         raise ScoringError("A patient is eligible twice for one task on one day. Give one prediction time for each.")
-    names = _code_names(codes)
     unknown = _unknown_codes(model, events, wanted)
-    timelines = _timelines(model, events, wanted)
+    by_timeline = _answers_by_timeline(model, events, wanted, _code_names(codes))
     tables = [empty(RiskScores)]
     for question, entry in sorted(model.questions.items()):
         rows = wanted.filter(pl.col("task") == question.task, pl.col("horizon_days") == question.horizon_days).select(
@@ -57,7 +56,7 @@ def score_patients(
         if rows.is_empty():
             continue
         matrix = feature_matrix(features, rows, model.feature_columns)
-        scores, distance, reasons = _score_question(model, question, entry, rows, events, matrix, timelines, names)
+        scores, distance, reasons = _score_question(model, question, entry, rows, events, matrix, by_timeline)
         low, high = risk_interval(entry.calibration[entry.released], scores, distance)
         tables.append(
             rows.with_columns(
@@ -91,8 +90,7 @@ def _score_question(
     rows: pl.DataFrame,
     events: pl.LazyFrame,
     matrix: NDArray[np.float32],
-    timelines: Sequences | None,
-    names: dict[str, str],
+    by_timeline: Mapping[str, Mapping[Question, TimelineAnswers]],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None, pl.DataFrame]:
     """Log-odds of each row by the released model, the distance of a stack's members from it, and the reasons
     (keys, label, contribution, record_ids).
@@ -113,7 +111,7 @@ def _score_question(
         reasons.append(feature_reasons(terms, columns, values, model.definitions, events))
     for name in SEQUENCE_MODELS:
         if name in counting:
-            scores[name], of_events = _score_by_timeline(model, name, question, rows, timelines, names)
+            scores[name], of_events = by_timeline[name][question]
             reasons.append(of_events.with_columns(pl.col("contribution") * counting[name]))
     if entry.released != STACK:
         return scores[entry.released], None, largest_reasons(reasons)
@@ -139,32 +137,36 @@ def _score_by_features(
     return linear_log_odds(linear, matrix, columns), linear_terms(linear, matrix, columns), linear.features
 
 
-def _timelines(model: SavedModel, events: pl.LazyFrame, wanted: pl.DataFrame) -> Sequences | None:
-    """What the sequence models see at each prediction time, sorted by the keys; None when no model reads it."""
-    reads = {name for entry in model.questions.values() for name in counting_models(entry)}
-    if model.vocabulary is None or not reads & set(SEQUENCE_MODELS):
-        return None
-    return build_sequences(events, wanted.select(KEYS).unique().sort(KEYS), model.vocabulary)
-
-
-def _score_by_timeline(
-    model: SavedModel,
-    name: str,
-    question: Question,
-    rows: pl.DataFrame,
-    timelines: Sequences | None,
-    names: dict[str, str],
-) -> tuple[NDArray[np.float64], pl.DataFrame]:
-    """Log-odds of each row by a sequence model, and the largest contributions of events."""
-    if timelines is None or model.sequence_models is None or model.vocabulary is None:
+def _answers_by_timeline(
+    model: SavedModel, events: pl.LazyFrame, wanted: pl.DataFrame, code_names: dict[str, str]
+) -> dict[str, dict[Question, TimelineAnswers]]:
+    """By sequence model, the answers to the questions in which it counts, for the rows of `wanted` in their order."""
+    reading = {
+        name: [question for question, entry in model.questions.items() if name in counting_models(entry)]
+        for name in SEQUENCE_MODELS
+    }
+    if not any(reading.values()):
+        return {}
+    if model.vocabulary is None or model.sequence_models is None:
         raise ModelError("The saved model lacks the sequence model that was released. Train it again.")
-    network = model.sequence_models.networks[name]
-    numbered = timelines.keys.with_row_index("place")
-    places = rows.join(numbered, on=KEYS, how="left", maintain_order="left")["place"].to_numpy()
-    task, intervals = place_of(model.sequence_models.shape, question)
-    scores = forecast_log_odds(network, timelines, places, [(task, intervals)])[:, 0]
-    contributions = event_contributions(network, timelines, places, task, intervals)
-    return scores, event_reasons(contributions, timelines, places, model.vocabulary, names)
+    timelines = build_sequences(events, wanted.select(KEYS).unique().sort(KEYS), model.vocabulary)
+    placed = wanted.join(timelines.keys.with_row_index("place"), on=KEYS, how="left", maintain_order="left")
+    places = {
+        Question(str(task), int(days)): own["place"].to_numpy()
+        for (task, days), own in placed.group_by("task", "horizon_days", maintain_order=True)
+    }
+    return {
+        name: answers_of(
+            model.sequence_models.networks[name],
+            model.sequence_models.shape,
+            timelines,
+            {question: places[question] for question in questions if question in places},
+            model.vocabulary,
+            code_names,
+        )
+        for name, questions in reading.items()
+        if questions
+    }
 
 
 def _unknown_codes(model: SavedModel, events: pl.LazyFrame, wanted: pl.DataFrame) -> pl.DataFrame:

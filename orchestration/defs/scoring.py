@@ -20,7 +20,7 @@ EVERYBODY_IS_KNOWN = "every_published_subject_is_in_the_timelines"
 @dg.asset(
     group_name="scoring",
     kinds={"pytorch", "polars"},
-    code_version="2",
+    code_version="3",
     partitions_def=DAYS,
     deps=["timelines", "risk_model"],
     metadata={"dagster/column_schema": column_schema("risk_scores")},

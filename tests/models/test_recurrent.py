@@ -213,7 +213,7 @@ def test_reasons_are_the_terms_of_retains_own_sum_without_the_state():
     assert isinstance(network, Retain)
     batch = whole_batch(sequences, [1], most=1)
     own = network.contributions(batch, task=1, intervals=2).events
-    found = event_contributions(network, sequences, np.array([1]), task=1, intervals=2)
+    found = event_contributions(network, sequences, np.array([1]), [(1, 2)])[:, 0]
     assert found == pytest.approx(own.masked_fill(batch.is_state, 0).numpy())
     assert (found != 0).sum() == 2 * 4
 

@@ -306,7 +306,7 @@ def test_contributions_of_dated_events_sum_to_the_answer_less_that_of_the_same_p
     network = network_of(layers)
     rows = np.array([3, 0, 7, 8, 6])  # 6 to 8 are rows of one patient
     assert sequences.keys["subject_id"][6:9].n_unique() == 1
-    contributions = event_contributions(network, sequences, rows, task=0, intervals=3)
+    contributions = event_contributions(network, sequences, rows, [(0, 3)])[:, 0]
     parts = np.split(contributions, np.cumsum([len(row_events(sequences, row)) for row in rows])[:-1])
     for row, own in zip(rows.tolist(), parts, strict=True):
         batch = batched(sequences, [row])
@@ -321,9 +321,9 @@ def test_contributions_of_dated_events_sum_to_the_answer_less_that_of_the_same_p
         assert tokens.tolist() == batch.tokens.tolist()
         assert own[tokens < 4].any()
         assert not own[tokens >= 4].any()  # a sex has no absence to compare with
-        assert event_contributions(network, sequences, np.array([row]), 0, 3) == pytest.approx(own, abs=1e-5)
+        assert event_contributions(network, sequences, np.array([row]), [(0, 3)])[:, 0] == pytest.approx(own, abs=1e-5)
 
 
 def test_no_rows_have_no_contributions(sequences):
     none = np.array([], dtype=np.int64)
-    assert event_contributions(network_of(1), sequences, none, task=0, intervals=3).shape == (0,)
+    assert event_contributions(network_of(1), sequences, none, [(0, 3), (0, 1)]).shape == (0, 2)
