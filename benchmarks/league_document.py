@@ -6,11 +6,13 @@ from pathlib import Path
 
 from benchmarks.curves import curve_lines, curves_of
 from benchmarks.league_figures import STACK, TRANSFORMER, Figures
+from features.settings import StudySettings
 from models.ladder import NOT_SIMPLE, ladder_of, words_of
 
 KEPT = Path(__file__).parent / "figures"
-LEAGUES, CURVES = "models_*.json", "curves_*.json"
+LEAGUES, CURVES, MORE = "models_*.json", "curves_*.json", "more_*.json"
 SIZEABLE = 0.03  # AUROC that the truth leaves to gain
+SMALLEST_CELL = StudySettings().smallest_cell
 TO_REACH = 0.95  # of the truth's discrimination
 _HEAD = """\
 # How good the models are
@@ -43,10 +45,11 @@ def write_document(place: Path, kept: Path = KEPT) -> None:
 
 def document(kept: Path = KEPT) -> str:
     """The whole page, from the figures in the folder `kept`."""
-    leagues, curves = (
-        [json.loads(file.read_text()) for file in sorted(kept.glob(names))] for names in (LEAGUES, CURVES)
+    leagues, curves, more = (
+        [json.loads(file.read_text()) for file in sorted(kept.glob(names))] for names in (LEAGUES, CURVES, MORE)
     )
     lines = [_HEAD, *(line for run in leagues for line in league_lines(run)), *_learning(curves)]
+    lines += [line for run in more for line in more_lines(run)]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -129,9 +132,12 @@ def _held_against(
         surely, surely_not = sum(low >= TO_REACH for low, _ in shares), sum(high < TO_REACH for _, high in shares)
         found = f"surely on {surely}, surely not on {surely_not}, not told on {len(shares) - surely - surely_not}"
         yield "95 % of the truth's discrimination on every question", found, _met(surely == len(shares))
-    slopes = [task["calibration_slope"] for task in tasks.values() if task["calibration_slope"] is not None]
-    right = sum(0.9 <= slope <= 1.1 for slope in slopes)
-    yield "calibration slope from 0.9 to 1.1 on every question", f"{right} of {len(slopes)}", _met(right == len(slopes))
+    sloped = [task for task in tasks.values() if task["calibration_slope"] is not None]
+    right = sum(0.9 <= task["calibration_slope"] <= 1.1 for task in sloped)
+    ends = [(task["calibration_slope_low"], task["calibration_slope_high"]) for task in sloped]
+    outside = sum(low is not None and (low > 1.1 or high < 0.9) for low, high in ends)
+    found = f"{right} of {len(sloped)}; surely outside, by its interval, {outside}"
+    yield "calibration slope from 0.9 to 1.1 on every question", found, _met(right == len(sloped))
 
 
 def _met(is_met: bool) -> str:
@@ -149,7 +155,7 @@ def _beside_best(tasks: Figures) -> Iterator[str]:
         best = task["best_simple"]
         row = [_question(name), _count(task["rows"]), _count(task["events"])]
         row += ["–" if best is None else f"{words_of(best['name'])} {best['auroc']:.3f}"]
-        row += [_gain(task["models"].get(model)) for model in models] + [_number(task["calibration_slope"], 2)]
+        row += [_gain(task["models"].get(model)) for model in models] + [_slope(task)]
         if has_truth:
             row += [_number(task["left_to_gain"], 3), _share(task)]
         rows.append(tuple(row))
@@ -180,7 +186,7 @@ def _all_models(tasks: Figures) -> Iterator[str]:
                     _question(name),
                     words_of(model),
                     f"{one['auroc']:.3f} ({_number(one['auroc_low'], 3)} to {_number(one['auroc_high'], 3)})",
-                    _number(one["calibration_slope"], 2),
+                    _slope(one),
                     _number(one["brier"], 4),
                     *(_percent(one[measure]) for measure in ("accuracy", "sensitivity", "specificity", "oracle_share")),
                 )
@@ -226,6 +232,40 @@ def _learning(runs: list[Figures]) -> Iterator[str]:
         yield "\n".join(curve_lines(curves_of(run["fits"]))) + "\n"
 
 
+def more_lines(run: Figures) -> Iterator[str]:
+    """What LightGBM learns from more and more patients, beside the truth (`benchmarks.more_patients`)."""
+    about, questions = run["about"], {name: one for name, one in run["questions"].items() if one}
+    sizes = list(next(iter(questions.values()))["sizes"])
+    yield "## What more patients would teach\n"
+    yield (
+        f"LightGBM learnt from so many train patients of another population ({about['source']}, "
+        f"{about['learnt_from']:,} people), judged on the held-out patients of the one of {about['patients']:,} people "
+        "above (`benchmarks.more_patients`). In brackets the difference to the size before, with its interval. The two "
+        "last columns are of the rows whose true risk is known. Where more patients add little and the truth is still "
+        "far off, what is left stands in no record: it is the hidden state, of which the truth knows.\n"
+    )
+    words = ["all" if size == "all" else f"{int(size):,}" for size in sizes]
+    head = ("question", "outcomes learnt from", *(f"{size} patients" for size in words))
+    rows = []
+    for name, one in questions.items():
+        learnt = [one["sizes"][size] for size in sizes]
+        known = [_number(learnt[-1].get("auroc_where_known"), 3), _number(one.get("truth"), 3)]
+        outcomes = ", ".join(_few(size["outcomes"]) for size in learnt)
+        rows.append((_question(name), outcomes, *(_step(size) for size in learnt), *known))
+    yield _table((*head, f"{words[-1]}, truth known", "truth"), rows)
+
+
+def _step(size: Figures) -> str:
+    if size["gain"] is None:
+        return f"{size['auroc']:.3f}"
+    gain, low, high = (_signed(one) for one in size["gain"])
+    return f"{size['auroc']:.3f} ({gain}, {low} to {high})"
+
+
+def _few(count: int) -> str:
+    return _count(count if count >= SMALLEST_CELL else None)
+
+
 def _gain(one: Figures | None) -> str:
     if one is None:
         return "–"
@@ -234,6 +274,13 @@ def _gain(one: Figures | None) -> str:
     low, high = _signed(one["difference_low"]), _signed(one["difference_high"])
     told = f"{one['auroc']:.3f} ({one['difference']:+.3f}, {low} to {high})"
     return told if one["verdict"] == "no difference shown" else f"{told} **{one['verdict']}**"
+
+
+def _slope(one: Figures) -> str:
+    if one["calibration_slope"] is None:
+        return "–"
+    low, high = _number(one["calibration_slope_low"], 2), _number(one["calibration_slope_high"], 2)
+    return f"{one['calibration_slope']:.2f} ({low} to {high})"
 
 
 def _share(task: Figures) -> str:

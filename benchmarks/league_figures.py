@@ -13,7 +13,8 @@ Figures = dict[str, Any]  # what json.dumps writes
 STACK, TRANSFORMER = "stack", "timeline_transformer"
 _OF_MODEL = (
     *("auroc", "auroc_low", "auroc_high", "difference", "difference_low", "difference_high", "p_value", "holm_p_value"),
-    *("verdict", "calibration_slope", "brier", "accuracy", "sensitivity", "specificity"),
+    *("verdict", "calibration_slope", "calibration_slope_low", "calibration_slope_high"),
+    *("brier", "accuracy", "sensitivity", "specificity"),
 )
 _OF_TRUTH = ("oracle_share", "share_low", "share_high")
 
@@ -71,7 +72,10 @@ def _task(rows: dict[str, Figures], truth: dict[str, Figures], smallest_cell: in
         "oracle_share_low": _rounded(truth[of]["share_low"]) if of in truth else None,
         "oracle_share_high": _rounded(truth[of]["share_high"]) if of in truth else None,
         "left_to_gain": _rounded(told["oracle_auroc"] - of_best) if told and of_best is not None else None,
-        "calibration_slope": _rounded(rows[of]["calibration_slope"]) if of in rows else None,
+        **{
+            name: _rounded(rows[of][name]) if of in rows else None
+            for name in ("calibration_slope", "calibration_slope_low", "calibration_slope_high")
+        },
         "rows": _count(first["rows"], smallest_cell),
         "subjects": _count(first["subjects"], smallest_cell),
         "events": _count(first["events"], smallest_cell),

@@ -155,11 +155,38 @@ def _refitted_range(lines: Numbers, scores: Numbers, log_odds: Numbers) -> tuple
 
 def calibration_slope(risk: Numbers, events: NDArray[np.bool_]) -> float | None:
     """Slope of the outcome on the log-odds of the risk; 1 is right, below 1 too extreme. None if it has none."""
+    line = _calibration_line(logit(risk), events)
+    return None if line is None else float(line[1])
+
+
+def slope_interval(
+    risk: Numbers, events: NDArray[np.bool_], patient: NDArray[np.integer]
+) -> tuple[float, float] | tuple[None, None]:
+    """Ends of the slope's 95 % interval; rows of one `patient` (N,) are one draw. None where there is no slope.
+
+    The sandwich variance of clustered rows (Liang and Zeger 1986), times G / (G - 1) for G patients.
+    """
     log_odds = logit(risk)
+    line = _calibration_line(log_odds, events)
+    if line is None:
+        return None, None
+    chance = sigmoid(line[0] + line[1] * log_odds)
+    terms = np.column_stack([np.ones(len(risk)), log_odds])
+    _, group = np.unique(patient, return_inverse=True)
+    scores = np.column_stack([np.bincount(group, (events - chance) * term) for term in terms.T])  # (G, 2)
+    if len(scores) < 2:
+        return None, None
+    bread = np.linalg.pinv(terms.T @ (terms * (chance * (1 - chance))[:, None]))
+    variance = (bread @ (scores.T @ scores) @ bread)[1, 1] * len(scores) / (len(scores) - 1)
+    return float(line[1] - Z_95 * variance**0.5), float(line[1] + Z_95 * variance**0.5)
+
+
+def _calibration_line(log_odds: Numbers, events: NDArray[np.bool_]) -> Numbers | None:
+    """Intercept and slope of the outcome on the log-odds; None where they cannot be fitted."""
     if events.all() or not events.any() or np.ptp(log_odds) < 1e-9:
         return None
-    lines, has_converged = newton_lines(log_odds, events, np.ones((1, len(risk))), (0.0, 1.0), (0.0, 0.0))
-    return float(lines[0, 1]) if has_converged[0] else None
+    lines, has_converged = newton_lines(log_odds, events, np.ones((1, len(log_odds))), (0.0, 1.0), (0.0, 0.0))
+    return np.asarray(lines[0]) if has_converged[0] else None
 
 
 def calibration_in_the_large(risk: Numbers, events: NDArray[np.bool_]) -> float | None:

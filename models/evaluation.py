@@ -10,7 +10,7 @@ from features.result_tables import Evaluations
 from features.settings import StudySettings
 from features.tables import checked, empty
 from models.baselines import row_log_loss
-from models.calibration import calibration_in_the_large, calibration_slope, logit
+from models.calibration import calibration_in_the_large, calibration_slope, logit, slope_interval
 from models.discrimination import (
     Resamples,
     auprc,
@@ -135,6 +135,7 @@ def _measures(
     flagged = risk >= threshold
     sensitivity_low, sensitivity_high = interval(resampled_shares(flagged, events, resamples))
     specificity_low, specificity_high = interval(resampled_shares(~flagged, ~events, resamples))
+    slope_low, slope_high = slope_interval(risk, events, resamples.patient)
     prevalence = float(events.mean())
     return {
         "auroc": auroc(ranks, events),
@@ -143,6 +144,8 @@ def _measures(
         "auprc": auprc(ranks, events),
         "brier": float(np.mean((risk - events) ** 2)),
         "calibration_slope": calibration_slope(risk, events),
+        "calibration_slope_low": slope_low,
+        "calibration_slope_high": slope_high,
         "calibration_intercept": calibration_in_the_large(risk, events),
         "observed_expected": float(events.sum() / risk.sum()) if risk.sum() > 0 else None,
         "threshold": threshold,

@@ -27,7 +27,8 @@ QUESTION = ["task", "horizon_days"]
 LIKELY = 0.05
 _MEASURES = [
     *("rows", "subjects", "events", "auroc", "auroc_low", "auroc_high"),
-    *("calibration_slope", "brier", "accuracy", "sensitivity", "specificity"),
+    *("calibration_slope", "calibration_slope_low", "calibration_slope_high"),
+    *("brier", "accuracy", "sensitivity", "specificity"),
 ]
 
 

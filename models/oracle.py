@@ -11,7 +11,7 @@ from models.evaluation import ranking
 from models.questions import KEYS
 
 _QUESTION = ["task", "horizon_days"]
-_FEWEST_EVENTS = 10
+FEWEST_EVENTS = 10
 
 
 def compare_with_oracle(predictions: pl.DataFrame, true_risks: pl.DataFrame, resamples: int, seed: int) -> pl.DataFrame:
@@ -27,7 +27,7 @@ def compare_with_oracle(predictions: pl.DataFrame, true_risks: pl.DataFrame, res
     for of_task in rows.partition_by(_QUESTION, maintain_order=True):
         by_model = of_task.sort(KEYS).partition_by("model", maintain_order=True)
         events = by_model[0]["is_event"].to_numpy()
-        if min(events.sum(), (~events).sum()) < _FEWEST_EVENTS:
+        if min(events.sum(), (~events).sum()) < FEWEST_EVENTS:
             continue
         truth = by_model[0]["truth"].to_numpy()
         drawn = draw_resamples(by_model[0]["subject_id"].to_numpy(), resamples, [seed])

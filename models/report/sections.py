@@ -190,7 +190,7 @@ def _rung(
         difference="–" if signed is None else f"{signed[0]} ({signed[1]} to {signed[2]})",
         auprc=f"{row['auprc']:.{digits}f}",
         brier=f"{row['brier']:.{fine}f}",
-        slope=_number(row["calibration_slope"]),
+        slope=_slope(row),
         intercept=_number(row["calibration_intercept"]),
         observed_expected=_number(row["observed_expected"]),
     )
@@ -223,6 +223,11 @@ def _group_row(group: RiskGroup) -> dict[str, str]:
         "times": f"{group.times:,}",
         "patients": f"{group.patients:,}",
     }
+
+
+def _slope(row: dict[str, float]) -> str:
+    ends = (_number(row[f"calibration_slope_{end}"]) for end in ("low", "high"))
+    return _number(row["calibration_slope"]) + ("" if row["calibration_slope"] is None else " ({} to {})".format(*ends))
 
 
 def _number(value: float | None) -> str:

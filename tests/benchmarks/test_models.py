@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from benchmarks import models as benchmark
-from benchmarks.league_document import KEPT, document, league_lines, write_document
+from benchmarks.league_document import KEPT, document, league_lines, more_lines, write_document
 from benchmarks.league_figures import costs_of, tasks_of
 from benchmarks.site import moved, prepare, read_site
 from features.errors import SequelaError
@@ -82,6 +82,17 @@ def test_the_page_tells_what_is_better():
     assert "0.700 (+0.100, +0.050 to +0.150) **better**" in page
     assert "| 0.180 | 80 % (50 % to 100 %) |" in page
     assert "no question" in "\n".join(league_lines(run_of({})))
+
+
+def test_the_page_tells_what_more_patients_would_teach():
+    few = {"outcomes": 3, "auroc": 0.6, "gain": None, "auroc_where_known": 0.61}
+    many = {"outcomes": 1200, "auroc": 0.7, "gain": [0.1, 0.05, 0.15], "auroc_where_known": 0.71}
+    asked = {"rows": 50, "outcomes": 20, "sizes": {"2000": few, "all": many}, "truth": 0.8}
+    about = {"source": "somewhere", "patients": 90, "learnt_from": 60_000}
+    page = "\n".join(more_lines({"about": about, "questions": {"stroke@365": asked, "gout@30": None}}))
+    assert "| question | outcomes learnt from | 2,000 patients | all patients |" in page
+    assert "| `stroke`, 365 d | few, 1,200 | 0.600 | 0.700 (+0.100, +0.050 to +0.150) | 0.710 | 0.800 |" in page
+    assert "gout" not in page
 
 
 def test_costs_by_hand():

@@ -14,6 +14,7 @@ from models.calibration import (
     recalibrated,
     risk_interval,
     sigmoid,
+    slope_interval,
 )
 from models.discrimination import draw_resamples
 
@@ -97,12 +98,44 @@ def test_calibration_of_right_risks_and_of_risks_twice_too_extreme():
     assert calibration_in_the_large(sigmoid(scores - 1), events) == pytest.approx(1, abs=0.03)
 
 
+def test_the_interval_of_a_slope_is_that_of_a_bootstrap_of_patients():
+    """Each patient's rows have one risk and mostly one outcome, so that they are worth little more than one row."""
+    random = np.random.default_rng(3)
+    sizes = random.integers(1, 9, size=400)
+    patient = np.repeat(np.arange(400), sizes)
+    scores = np.repeat(random.normal(size=400), sizes)
+    nature = np.repeat(random.normal(scale=2, size=400), sizes)
+    events = random.random(len(scores)) < sigmoid(scores + nature)
+    low, high = slope_interval(sigmoid(scores), events, patient)
+    resamples = draw_resamples(patient, 400, [1])
+    weights = resamples.times[:, resamples.patient]
+    lines, _ = newton_lines(scores, events, weights, (0.0, 1.0), (0.0, 0.0))
+    assert (high - low) / (2 * 1.96) == pytest.approx(lines[:, 1].std(), rel=0.1)
+    assert (low + high) / 2 == pytest.approx(calibration_slope(sigmoid(scores), events))
+    alone_low, alone_high = slope_interval(sigmoid(scores), events, np.arange(len(scores)))
+    assert alone_high - alone_low < 0.8 * (high - low)
+
+
+def test_the_interval_of_a_slope_holds_the_truth_19_times_in_20():
+    covered = []
+    for seed in range(200):
+        random = np.random.default_rng(seed)
+        scores = random.normal(size=300)
+        events = random.random(300) < sigmoid(0.7 * scores - 1)
+        low, high = slope_interval(sigmoid(scores), events, np.arange(300))
+        covered.append(low <= 0.7 <= high)
+    assert 0.9 <= np.mean(covered) <= 0.99
+
+
 def test_calibration_is_absent_where_it_cannot_be_fitted():
     assert calibration_slope(np.array([0.2, 0.2]), np.array([True, False])) is None
     assert calibration_slope(np.array([0.2, 0.4]), np.array([False, False])) is None
     assert calibration_in_the_large(np.array([0.2, 0.4]), np.array([True, True])) is None
     separated = calibration_slope(np.array([0.1, 0.2, 0.8, 0.9]), np.array([False, False, True, True]))
     assert separated is None
+    assert slope_interval(np.array([0.2, 0.2]), np.array([True, False]), np.arange(2)) == (None, None)
+    of_one_patient = slope_interval(np.array([0.2, 0.4, 0.3]), np.array([True, False, True]), np.zeros(3, dtype=int))
+    assert of_one_patient == (None, None)
 
 
 def test_the_interval_of_a_stack_is_wider_where_its_members_disagree():
