@@ -261,12 +261,15 @@ def _with_refits(tuning: pl.DataFrame, settings: StudySettings) -> Recalibration
 def _with_unreleased(skipped: pl.DataFrame, unreleased: dict[Question, str], labels: pl.DataFrame) -> pl.DataFrame:
     """SkippedTasks with a reason for each judged question without a released model, one row a task.
 
-    Where `labels` ask a task for several horizons, its reason names the horizon.
+    Where `labels` ask a task for several horizons, its reason names those that it is true of.
     """
     horizons = dict(labels.group_by("task").agg(pl.col("horizon_days").n_unique()).iter_rows())
     reasons = dict(skipped.select("task", "reason").iter_rows())
+    alike: dict[tuple[str, str], list[str]] = {}
     for question, reason in sorted(unreleased.items()):
-        told = reason if horizons[question.task] == 1 else f"within {question.horizon_days:,} days {reason}"
-        reasons[question.task] = f"{reasons[question.task]}; {told}" if question.task in reasons else told
+        alike.setdefault((question.task, reason), []).append(f"{question.horizon_days:,}")
+    for (task, reason), days in alike.items():
+        told = reason if horizons[task] == 1 else f"within {' and '.join(days)} days {reason}"
+        reasons[task] = f"{reasons[task]}; {told}" if task in reasons else told
     table = pl.DataFrame({"task": list(reasons), "reason": list(reasons.values())}, schema=skipped.schema)
     return checked(table.sort("task"), SkippedTasks)

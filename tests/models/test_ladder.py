@@ -14,7 +14,9 @@ from models.batches import batch_of
 from models.evaluation import choose_released
 from models.label_shuffle import shuffled_by_patient
 from models.ladder import comparators_of, words_of
+from models.questions import Question
 from models.saved_model import load_model
+from models.train import _with_unreleased
 from tests.models.planted_ladder import (
     NO_COLUMN,
     QUESTION,
@@ -146,3 +148,14 @@ def test_networks_that_see_later_rows_are_not_saved(population, tmp_path, monkey
     with pytest.raises(ModelError, match="Nothing is saved"):
         train(population, tmp_path / "models")
     assert not (tmp_path / "models").exists()
+
+
+def test_horizons_without_scores_for_one_reason_are_told_together():
+    labels = pl.DataFrame({"task": ["gout", "gout", "gout", "stroke"], "horizon_days": [30, 365, 1095, 365]})
+    skipped = pl.DataFrame({"task": ["gout"], "reason": ["within 30 days 2 train patients had the outcome"]})
+    unreleased = {Question("gout", 1095): "nobody is told", Question("gout", 365): "nobody is told"}
+    unreleased |= {Question("stroke", 365): "nobody is told"}
+    assert dict(_with_unreleased(skipped, unreleased, labels).iter_rows()) == {
+        "gout": "within 30 days 2 train patients had the outcome; within 365 and 1,095 days nobody is told",
+        "stroke": "nobody is told",
+    }
