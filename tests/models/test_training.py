@@ -9,11 +9,12 @@ import torch
 
 import models.training_loop
 from features.errors import ModelError
+from models.batches import SequenceBatch, batch_of, batches_of, stretches_of
 from models.recurrent import RecurrentSettings
 from models.retain import Retain
 from models.risk_transformer import HazardHead
 from models.training import _task_weights, fit_network, forecast_log_odds, plain_weights_squared
-from models.training_loop import Run, _share, learning_pace
+from models.training_loop import Learnt, Run, _share, learning_pace
 from models.visit_encoder import partly_hidden
 from tests.models.planted_sequences import PlantedSequences, planted_sequences
 
@@ -122,6 +123,42 @@ def test_two_processes_share_the_batches_and_agree(planted: PlantedSequences):
         scores.append(forecast_log_odds(network, planted.sequences, planted.rows["held_out"], [(0, 4)])[:, 0])
     assert np.corrcoef(scores[0], scores[1])[0, 1] > 0.5
     assert not np.array_equal(scores[0], scores[1])
+
+
+def test_two_processes_take_the_step_of_their_mean_gradient(planted: PlantedSequences, monkeypatch: pytest.MonkeyPatch):
+    """One step, from one batch each: worked out here in one process."""
+    settings = SETTINGS.model_copy(update={"dropout": 0.0, "event_dropout": 0.0, "mean_share": 0.0})
+    train = stretches_of(planted.sequences, planted.rows["train"])
+    tuning = stretches_of(planted.sequences, planted.rows["tuning"][:0])
+    pair = list(batches_of(train, settings.places_per_batch))[:2]
+    monkeypatch.setattr(models.training_loop, "shuffled_batches", lambda *_: pair)
+
+    def network() -> Retain:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            made = Retain(len(planted.vocabulary.tokens), 2, 4, settings)
+            torch.nn.init.normal_(made.to_hazards.weight)
+        return made
+
+    def loss_of(one: Retain, batch: SequenceBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        return one(batch).square().sum(), torch.tensor(len(batch.rows))
+
+    expected = network()
+    for chosen in pair:
+        loss, answers = loss_of(expected, batch_of(planted.sequences, train, chosen))
+        (loss / answers / 2).backward()
+    torch.nn.utils.clip_grad_norm_(expected.parameters(), 1.0)
+    pace = settings.learning_rate * learning_pace(0)
+    torch.optim.AdamW(expected.parameters(), lr=pace, weight_decay=settings.weight_decay, fused=True).step()
+
+    found = network()
+    learnt = Learnt(planted.sequences, train, tuning, lambda batch: loss_of(found, batch), lambda batch: batch, "")
+    models.training_loop.fit(found, learnt, settings, 1, Run(1, "test", devices=2))
+    first = network()
+    for name, weights in found.state_dict().items():
+        moved = (weights - first.state_dict()[name]).abs().max()
+        torch.testing.assert_close(weights, expected.state_dict()[name], atol=float(moved) / 100, rtol=0)
+    assert not torch.equal(found.code.weight, first.code.weight)
 
 
 def test_rows_are_answered_in_the_order_in_which_they_are_asked(planted: PlantedSequences):
