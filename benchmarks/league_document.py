@@ -135,8 +135,9 @@ def _held_against(
     sloped = [task for task in tasks.values() if task["calibration_slope"] is not None]
     right = sum(0.9 <= task["calibration_slope"] <= 1.1 for task in sloped)
     ends = [(task["calibration_slope_low"], task["calibration_slope_high"]) for task in sloped]
-    outside = sum(low is not None and (low > 1.1 or high < 0.9) for low, high in ends)
-    found = f"{right} of {len(sloped)}; surely outside, by its interval, {outside}"
+    known = [(low, high) for low, high in ends if low is not None]
+    outside = f"; surely outside, by its interval, {sum(low > 1.1 or high < 0.9 for low, high in known)}"
+    found = f"{right} of {len(sloped)}" + (outside if known else "")
     yield "calibration slope from 0.9 to 1.1 on every question", found, _met(right == len(sloped))
 
 
@@ -277,10 +278,8 @@ def _gain(one: Figures | None) -> str:
 
 
 def _slope(one: Figures) -> str:
-    if one["calibration_slope"] is None:
-        return "–"
-    low, high = _number(one["calibration_slope_low"], 2), _number(one["calibration_slope_high"], 2)
-    return f"{one['calibration_slope']:.2f} ({low} to {high})"
+    slope, low, high = (_number(one[f"calibration_slope{end}"], 2) for end in ("", "_low", "_high"))
+    return slope if one["calibration_slope_low"] is None else f"{slope} ({low} to {high})"
 
 
 def _share(task: Figures) -> str:
