@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from features.points import DAY_US
 from models.batches import SequenceBatch
+from models.vocabulary import FARTHEST
 
 DECAYS_DAYS = (10.0, 90.0, 1e9)  # how fast a day fades: pictures of what was last, of the last months, and of all
 SHARPNESS = 6.0  # of the extremes: at 0 they would be the mean
@@ -50,7 +51,7 @@ class LookbackSummary(nn.Module):
         is_there, value = event_weights.sign(), event_weights.clamp(max=1) * batch.values.nan_to_num()
         of_values = (
             self._table(place_of_event, valued, is_there * each, self.values, places)
-            for each in (torch.ones_like(value), value, (SHARPNESS * value).exp(), (-SHARPNESS * value).exp())
+            for each in (torch.ones_like(value), value, _power(value), _power(-value))
         )
         together = torch.cat([counts, *of_values], dim=-1)  # (S, T, C + 4 M)
         days_ago = (batch.moments_us[:, visits:, None] - batch.moments_us[:, None, :visits]) / DAY_US  # (S, T - V, V)
@@ -73,7 +74,12 @@ class LookbackSummary(nn.Module):
         return flat.view(*places, max(columns, 1))[..., :columns]
 
 
+def _power(value: Tensor) -> Tensor:
+    """exp(6 x value), but from the end of the scale, so that the lowest value too can fade for years and be there."""
+    return (SHARPNESS * (value + FARTHEST)).exp()
+
+
 def _extreme(powers: Tensor, measured: Tensor) -> Tensor:
-    """The smooth extreme of sums of exp(6 x value); 0, the middle of the scale, where nothing was measured."""
+    """The smooth extreme of such sums; 0, the middle of the scale, where nothing was measured."""
     mean = powers.clamp(min=FAINTEST) / measured.clamp(min=FAINTEST)
-    return torch.where(measured > FAINTEST, mean, 1).log() / SHARPNESS
+    return torch.where(measured > FAINTEST, mean.log() / SHARPNESS - FARTHEST, 0)

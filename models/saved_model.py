@@ -23,7 +23,7 @@ from models.sequence_models import SequenceModels, read_sequence_models, write_s
 from models.stack import Stack
 from models.vocabulary import SequenceVocabulary
 
-FORMAT = 4
+FORMAT = 5
 HOW_TO_MAKE = "Run `sequela run` to train one."
 LIBRARIES = ("lightgbm", "numpy", "polars", "scikit-learn", "torch")
 

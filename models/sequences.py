@@ -24,6 +24,7 @@ from models.vocabulary import (
     SequenceVocabulary,
     chronic_tokens,
     other_token,
+    places_on,
     token,
     visible_system,
 )
@@ -52,7 +53,7 @@ class Sequences:
     """The timelines of the patients of R rows, and which stretches of its patient's timeline each row sees.
 
     keys: subject_id, prediction_time of each row; prediction_us (R,) and ages_years (R,) at that time, NaN when the
-    birth is not known: then median_age_years stands for it. events: token, value (-1 to 1, NaN when no number), number
+    birth is not known: then median_age_years stands for it. events: token, value (-3 to 3, NaN when no number), number
     and unit as recorded, record_id. The E events of V visits stand first, oldest first within each patient; the states
     of the rows follow. known_us (E,) is when each became known, visit_ends (V + 1,) where each visit's events end. Of
     each row, past (R) are the places of its visits among the V, today (R) and states (R) those of its events.
@@ -237,7 +238,7 @@ def _visit_events(seen: pl.DataFrame, vocabulary: SequenceVocabulary) -> pl.Data
 
 
 def _with_values(named: pl.DataFrame, vocabulary: SequenceVocabulary) -> pl.DataFrame:
-    """Add `value`: quantile among train patients on a scale of -1 to 1; NaN without a number in the known unit."""
+    """Add `value`: the number's place on its scale (models/vocabulary.py); NaN without a number in the known unit."""
     units = pl.DataFrame(
         {"token": list(vocabulary.scales), "scale_unit": [scale.unit for scale in vocabulary.scales.values()]},
         schema={"token": pl.String, "scale_unit": pl.String},
@@ -253,7 +254,7 @@ def _with_values(named: pl.DataFrame, vocabulary: SequenceVocabulary) -> pl.Data
     for word, start, rows in spans.iter_rows():
         if scale := vocabulary.scales.get(word):
             part = slice(start, start + rows)
-            value[part] = np.interp(numbers[part], scale.values, scale.levels) * 2 - 1
+            value[part] = places_on(scale, numbers[part])
     return placed.with_columns(value=pl.Series(np.where(usable, value, np.nan), dtype=pl.Float32))
 
 

@@ -19,6 +19,7 @@ UNKNOWN = "(nothing known)"
 NEVER_SEEN_SYSTEMS = ["MEDS_BIRTH", "MEDS_DEATH", "MOVED_AWAY", "RACE", "ETHNICITY", "SITE"]
 MOST_COUNTED = 512
 LEVELS = np.linspace(0.02, 0.98, 25)
+FARTHEST = 3.0  # of a number's place on its scale, whose quantiles lie between -1 and 1
 
 
 class NumberScale(BaseModel, frozen=True, extra="forbid"):
@@ -31,6 +32,18 @@ class NumberScale(BaseModel, frozen=True, extra="forbid"):
     unit: str
     values: list[float]
     levels: list[float]
+
+
+def places_on(scale: NumberScale, numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Where numbers stand on a scale: -1 to 1 by quantile, and on beyond its ends at its mean pace, to -3 and 3.
+
+    The ill lie beyond the ends, for few people have a kidney disease: there a quantile would make all of them alike.
+    """
+    low, high = scale.values[0], scale.values[-1]
+    beyond = numbers - numbers.clip(low, high)
+    pace = 2 / (high - low) if high > low else 0.0
+    places = np.interp(numbers, scale.values, scale.levels) * 2 - 1 + beyond * pace
+    return np.asarray(places.clip(-FARTHEST, FARTHEST))
 
 
 class ChronicGroup(BaseModel, frozen=True, extra="forbid"):

@@ -25,7 +25,7 @@ _PLOTTED = {"auroc": "auroc", "brier": "brier", "slope": "calibration_slope"}  #
         "risk_model": dg.AssetOut(
             description="The fitted ladder: weights, settings, vocabulary, calibration; no pickled code.",
             group_name="models",
-            code_version="4",
+            code_version="5",
             kinds={"pytorch", "lightgbm"},
             dagster_type=dg.Nothing,
         ),

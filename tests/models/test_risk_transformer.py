@@ -170,11 +170,12 @@ def test_the_look_back_summary_by_hand():
     assert half[10:].tolist() == pytest.approx([log(2), log(2), 0.125, highest, lowest], abs=1e-5)
 
 
-def test_a_value_that_was_never_measured_or_faded_away_is_the_middle():
-    record = one_patient(*code_on(20, code=PLANTED), *glucose_on(700, value=140))
+@pytest.mark.parametrize(("glucose", "place"), [(140, 1), (220, 3), (-20, -3)])  # the last two lie at the very ends
+def test_a_value_that_was_never_measured_is_the_middle_and_an_old_one_is_itself(glucose, place):
+    record = one_patient(*code_on(20, code=PLANTED), *glucose_on(700, value=glucose))
     batch = batched(build_sequences(record, asked_on(0), VOCABULARY))
     found = LookbackSummary(7, codes=[], with_values=[2])(batch, torch.ones_like(batch.values))
-    assert found[0, 0].tolist() == pytest.approx([1.0] * 9, abs=1e-4)  # one value is mean, highest and lowest
+    assert found[0, 0].tolist() == pytest.approx([place] * 9, abs=1e-4)  # one value is mean, highest and lowest
     never = batched(build_sequences(one_patient(*code_on(20, code=PLANTED)), asked_on(0), VOCABULARY))
     assert not LookbackSummary(7, codes=[], with_values=[2])(never, torch.ones_like(never.values)).any()
 

@@ -115,10 +115,12 @@ def test_events_known_on_one_day_are_one_visit_and_the_row_stands_last_with_its_
         (80, -0.5),  # the quantile 0.25: 2 x 0.25 - 1
         (95, -0.125),  # three quarters of the way from 0.25 to 0.5: 0.4375
         (120, 0.5),  # the quantile 0.75
-        (500, 0.5),  # beyond the last one known
+        (140, 1.5),  # 20 beyond the last one known, at 2 for the 40 between first and last
+        (70, -1.0),
+        (500, 3.0),  # and no farther
     ],
 )
-def test_a_number_becomes_a_quantile(number, value):
+def test_a_number_becomes_a_quantile_and_beyond_them_goes_on(number, value):
     batch = built(one_patient({"time": days_ago(1), "code": GLUCOSE, "numeric_value": number, "unit": "mg/dL"}))
     assert batch.values[0].item() == pytest.approx(value)
 
