@@ -239,8 +239,8 @@ def more_lines(run: Figures) -> Iterator[str]:
     sizes = list(next(iter(questions.values()))["sizes"])
     yield "## What more patients would teach\n"
     yield (
-        f"LightGBM learnt from so many train patients of another population ({about['source']}, "
-        f"{about['learnt_from']:,} people), judged on the held-out patients of the one of {about['patients']:,} people "
+        f"{_capital(about['source'])}: LightGBM learnt from so many train patients of another one of "
+        f"{about['learnt_from']:,} people, and was judged on the held-out patients of the one of {about['patients']:,} "
         "above (`benchmarks.more_patients`). In brackets the difference to the size before, with its interval. The two "
         "last columns are of the rows whose true risk is known. Where more patients add little and the truth is still "
         "far off, what is left stands in no record: it is the hidden state, of which the truth knows.\n"
