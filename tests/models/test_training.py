@@ -154,11 +154,10 @@ def test_two_processes_take_the_step_of_their_mean_gradient(planted: PlantedSequ
     found = network()
     learnt = Learnt(planted.sequences, train, tuning, lambda batch: loss_of(found, batch), lambda batch: batch, "")
     models.training_loop.fit(found, learnt, settings, 1, Run(1, "test", devices=2))
-    first = network()
+    # The first step of AdamW is as long as the pace wherever there is a gradient at all, so a wrong one shows.
     for name, weights in found.state_dict().items():
-        moved = (weights - first.state_dict()[name]).abs().max()
-        torch.testing.assert_close(weights, expected.state_dict()[name], atol=float(moved) / 100, rtol=0)
-    assert not torch.equal(found.code.weight, first.code.weight)
+        torch.testing.assert_close(weights, expected.state_dict()[name], atol=pace / 20, rtol=0)
+    assert (found.code.weight - network().code.weight).abs().max() > pace / 2
 
 
 def test_rows_are_answered_in_the_order_in_which_they_are_asked(planted: PlantedSequences):
