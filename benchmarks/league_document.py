@@ -242,8 +242,8 @@ def more_lines(run: Figures) -> Iterator[str]:
         f"{_capital(about['source'])}: LightGBM learnt from so many train patients of another one of "
         f"{about['learnt_from']:,} people, and was judged on the held-out patients of the one of {about['patients']:,} "
         "above (`benchmarks.more_patients`). In brackets the difference to the size before, with its interval. The two "
-        "last columns are of the rows whose true risk is known. Where more patients add little and the truth is still "
-        "far off, what is left stands in no record: it is the hidden state, of which the truth knows.\n"
+        "last columns are of the rows whose true risk is known, often with few outcomes. The truth knows the "
+        "hidden state, which no record holds; how much of the gap that is, these figures do not tell.\n"
     )
     words = ["all" if size == "all" else f"{int(size):,}" for size in sizes]
     head = ("question", "outcomes learnt from", *(f"{size} patients" for size in words))

@@ -1,4 +1,4 @@
-"""What would more patients teach, and what can nobody learn from records?
+"""What would more patients teach, and how far is the truth?
 
 python -m benchmarks.more_patients --home HOME --more HOME [--sizes 2000,10000,all] [--tasks a,b] --figures FILE
 
@@ -6,8 +6,7 @@ HOME is a simulated study with features (python -m benchmarks.models makes one);
 rows that the league of docs/models.md judges. LightGBM learns from so many train patients of MORE, a larger population
 of the same kind and another seed, whose tuning patients stop it. Told for each question and size are AUROC, its gain
 over the size before with its interval (paired bootstrap of patients), and on the rows whose true risk is known the
-AUROC of the truth and of the model. Where many more patients add little and the truth is still far off, what is left
-stands in no record: it is the hidden state, of which the truth knows. FILE is written after each question and
+AUROC of the truth and of the model. FILE is written after each question and
 continued if it is there.
 """
 
