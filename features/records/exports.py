@@ -6,7 +6,7 @@ import polars as pl
 
 from features.records.reading import SourceFile
 from features.records.times import read_moment
-from features.sources.landed import Manifest, read_manifest
+from features.sources.landed import MANIFEST, Manifest, read_manifest
 
 # export: the how-manyth, in the order of the folders' names. kind: what the manifest calls the source. covers_until:
 # true microseconds since 1970 in UTC, the last moment that the export knows of. Both null when there is none to say so.
@@ -17,7 +17,8 @@ def exports_of(source: Path, files: list[SourceFile]) -> tuple[list[int], pl.Dat
     """The export that each file is of, and EXPORTS.
 
     A file is of the export whose manifest (`features.sources.landed`) lies in the nearest folder above it. Files
-    without one are of one export, which comes before all others.
+    without one are of one export, which comes before all others. An export without any file counts too: it says that
+    until its end nothing was new.
     """
     base = source.parent if source.is_file() else source
     manifests: dict[Path, Manifest | None] = {}
@@ -28,7 +29,11 @@ def exports_of(source: Path, files: list[SourceFile]) -> tuple[list[int], pl.Dat
             if one not in manifests:
                 manifests[one] = read_manifest(one)
         exports[folder] = next((one for one in above if manifests[one] is not None), base)
-    order = sorted(set(exports.values()), key=lambda folder: (folder != base, folder))
+    below = source.glob(f"[!.]*/{MANIFEST}") if source.is_dir() else ()
+    silent = {path.parent for path in below} - set(exports.values())
+    manifests |= {folder: read_manifest(folder) for folder in silent}
+    standing = {*exports.values(), *(folder for folder in silent if manifests[folder] is not None)}
+    order = sorted(standing, key=lambda folder: (folder != base, folder))
     rows = []
     for number, folder in enumerate(order):
         manifest = manifests[folder]
