@@ -236,24 +236,30 @@ def _learning(runs: list[Figures]) -> Iterator[str]:
 def more_lines(run: Figures) -> Iterator[str]:
     """What LightGBM learns from more and more patients, beside the truth (`benchmarks.more_patients`)."""
     about, questions = run["about"], {name: one for name, one in run["questions"].items() if one}
+    if not questions:
+        return
     sizes = list(next(iter(questions.values()))["sizes"])
     yield "## What more patients would teach\n"
     yield (
-        f"{_capital(about['source'])}: LightGBM learnt from so many train patients of another one of "
-        f"{about['learnt_from']:,} people, and was judged on the held-out patients of the one of {about['patients']:,} "
-        "above (`benchmarks.more_patients`). In brackets the difference to the size before, with its interval. The two "
-        "last columns are of the rows whose true risk is known, often with few outcomes. The truth knows the "
-        "hidden state, which no record holds; how much of the gap that is, these figures do not tell.\n"
+        f"{_capital(about['source'])}: LightGBM learnt from so many train patients of a second population of "
+        f"{about['learnt_from']:,} people (all are {about['all']:,}), and was judged on the held-out patients of the "
+        f"one of {about['patients']:,} above (`benchmarks.more_patients`). In brackets the difference to the size "
+        "before; its interval is of the judged patients, not of which ones were learnt from. The three last columns "
+        "are of the rows whose true risk is known. The truth knows the hidden state, which no record holds; how much "
+        "of the gap that is, these figures do not tell.\n"
     )
     words = ["all" if size == "all" else f"{int(size):,}" for size in sizes]
     head = ("question", "outcomes learnt from", *(f"{size} patients" for size in words))
     rows = []
     for name, one in questions.items():
         learnt = [one["sizes"][size] for size in sizes]
-        known = [_number(learnt[-1].get("auroc_where_known"), 3), _number(one.get("truth"), 3)]
+        known = ("–", "–", "–")
+        if "truth" in one:
+            judged = one["outcomes_where_known"]
+            known = (_few(judged), _number(learnt[-1]["auroc_where_known"], 3), _number(one["truth"], 3))
         outcomes = ", ".join(_few(size["outcomes"]) for size in learnt)
         rows.append((_question(name), outcomes, *(_step(size) for size in learnt), *known))
-    yield _table((*head, f"{words[-1]}, truth known", "truth"), rows)
+    yield _table((*head, "outcomes, truth known", f"{words[-1]}, truth known", "truth"), rows)
 
 
 def _step(size: Figures) -> str:

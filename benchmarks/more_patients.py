@@ -49,16 +49,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     held_out = judging.labels.filter(pl.col("split") == "held_out")
     parts = feature_parts(shards_of(Home(options.home)), held_out.select(KEYS).unique(), more.definitions)
     features = pl.concat(list(parts))
-    about = {"source": judging.words, "patients": judging.patients, "learnt_from": more.patients}
+    sizes = options.sizes.split(",")
+    patients = more.labels.filter(pl.col("split") == "train")["subject_id"].n_unique()
+    if too_many := [size for size in sizes if size != "all" and int(size) > patients]:
+        raise SystemExit(f"{options.more} has {patients:,} labelled train patients, so not {', '.join(too_many)}.")
+    about = {"source": judging.words, "patients": judging.patients, "learnt_from": more.patients, "all": patients}
     found: Figures = {"about": about, "questions": {}}
     if options.figures.exists():
         found = json.loads(options.figures.read_text())
+        if found["about"] != about or any(one and list(one["sizes"]) != sizes for one in found["questions"].values()):
+            raise SystemExit(f"{options.figures} holds figures of other homes or sizes. Name another file.")
     asked = held_out.select("task", "horizon_days").unique().sort("task", "horizon_days").iter_rows()
     for question in (Question(*one) for one in asked if not options.tasks or one[0] in options.tasks.split(",")):
         if (name := f"{question.task}@{question.horizon_days}") not in found["questions"]:
-            found["questions"][name] = _learnt(
-                question, held_out, features, more, options.sizes.split(","), judging.true_risks
-            )
+            found["questions"][name] = _learnt(question, held_out, features, more, sizes, judging.true_risks)
             options.figures.parent.mkdir(parents=True, exist_ok=True)
             options.figures.write_text(json.dumps(found, indent=1) + "\n")
             print(name, json.dumps(found["questions"][name]), flush=True)
@@ -83,7 +87,7 @@ def _learnt(
     judged, rows = question_rows(held_out, question), question_rows(more.labels, question)
     events = judged["is_event"].to_numpy()
     train, tuning = (rows.filter(pl.col("split") == split) for split in ("train", "tuning"))
-    if min(events.sum(), (~events).sum(), tuning["is_event"].sum()) < FEWEST_EVENTS:
+    if min(events.sum(), (~events).sum(), train["is_event"].sum(), tuning["is_event"].sum()) < FEWEST_EVENTS:
         return None
     columns = more.definitions["feature"].to_list()
     x_judged, x_tuning = feature_matrix(features, judged, columns), feature_matrix(more.features, tuning, columns)
@@ -93,6 +97,7 @@ def _learnt(
     has_truth = min(events[is_known].sum(), (~events[is_known]).sum()) >= FEWEST_EVENTS
     if has_truth:
         told["truth"] = round(auroc(truth[is_known], events[is_known]), 4)
+        told["outcomes_where_known"] = int(events[is_known].sum())
     before: NDArray[np.float64] | None = None
     patients = more.labels.filter(pl.col("split") == "train")["subject_id"]
     for size in sizes:

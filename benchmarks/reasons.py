@@ -1,6 +1,6 @@
 """How exact are a sequence model's reasons, and what do they cost?
 
-python -m benchmarks.reasons --home HOME [--rows 300] [--json]
+python -m benchmarks.reasons --home HOME [--rows 300] [--points N] [--json]
 
 HOME is a study that has run. Integrated gradients (models/explanation.py) of its saved networks, for the last moments
 of held-out patients and every question: with the few points on the path that scoring takes, and with many. Told are, in
@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from benchmarks.site import home_that_ran
 from features.home import Home
 from features.ingest import events_of
-from models import explanation
 from models.batches import row_events
 from models.explanation import PATH_POINTS, event_contributions
 from models.questions import KEYS
@@ -38,6 +37,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--home", type=home_that_ran, required=True, help="home of a study that has run")
     parser.add_argument("--rows", type=int, default=300, help="patients to explain (default: 300)")
+    parser.add_argument("--points", type=int, default=PATH_POINTS, help=f"on the path (default: {PATH_POINTS})")
     parser.add_argument("--json", action="store_true", help="end with one JSON object on the last line")
     options = parser.parse_args()
     home = Home(options.home)
@@ -57,13 +57,13 @@ def main() -> int:
         began = time.perf_counter()
         forecast_log_odds(network, sequences, rows, places)
         forecast = time.perf_counter()
-        few = event_contributions(network, sequences, rows, places)
+        few = event_contributions(network, sequences, rows, places, options.points)
         explained = time.perf_counter()
-        many = _with_points(MANY_POINTS, network, sequences, rows, places)
+        many = event_contributions(network, sequences, rows, places, MANY_POINTS)
         largest = np.zeros((len(rows), len(places)))
         np.maximum.at(largest, row_of_event, np.abs(few - many))
         told[name] = {
-            "points": PATH_POINTS,
+            "points": options.points,
             "questions": len(places),
             "median_sum": float(np.median(np.abs(_by_row(many, row_of_event, len(rows))))),
             "sum_moves_p95": float(np.quantile(np.abs(_by_row(few - many, row_of_event, len(rows))), 0.95)),
@@ -81,15 +81,6 @@ def _by_row(contributions: NDArray[np.float64], row_of_event: NDArray[np.int64],
     sums = np.zeros((rows, contributions.shape[1]))
     np.add.at(sums, row_of_event, contributions)
     return sums
-
-
-def _with_points(points: int, *asked: object) -> NDArray[np.float64]:
-    usual = explanation.PATH_POINTS
-    explanation.PATH_POINTS = points
-    try:
-        return event_contributions(*asked)  # type: ignore[arg-type]
-    finally:
-        explanation.PATH_POINTS = usual
 
 
 if __name__ == "__main__":

@@ -164,7 +164,8 @@ def slope_interval(
 ) -> tuple[float, float] | tuple[None, None]:
     """Ends of the slope's 95 % interval; rows of one `patient` (N,) are one draw. None where there is no slope.
 
-    The sandwich variance of clustered rows (Liang and Zeger 1986), times G / (G - 1) for G patients.
+    The sandwich variance of clustered rows (Liang and Zeger 1986), times G / (G - 1) for G patients. It is one for many
+    patients: with six to ten outcomes it holds the slope in some 90 of 100 draws.
     """
     log_odds = logit(risk)
     line = _calibration_line(log_odds, events)

@@ -63,7 +63,11 @@ def feature_reasons(
 
 
 def event_contributions(
-    network: nn.Module, sequences: Sequences, rows: NDArray[np.integer], places: Sequence[tuple[int, int]]
+    network: nn.Module,
+    sequences: Sequences,
+    rows: NDArray[np.integer],
+    places: Sequence[tuple[int, int]],
+    points: int = PATH_POINTS,
 ) -> NDArray[np.float64]:
     """What each event adds to the log-odds of each outcome; `places` (task, intervals up to the horizon) names them.
 
@@ -84,7 +88,7 @@ def event_contributions(
                 own = [network.contributions(batch, *place).events for place in places]
                 total = torch.stack(own, dim=1).masked_fill(batch.is_state[:, None], 0)
             else:
-                total = _integrated_gradients(network, batch, places)
+                total = _integrated_gradients(network, batch, places, points)
             sizes = batch.bag_sizes.view(len(chosen), -1).sum(dim=1)
             for stretch, of_row in zip(chosen, total.split(sizes.tolist()), strict=True):
                 of_stretches[stretch] = of_row.numpy()
@@ -92,11 +96,13 @@ def event_contributions(
     return np.concatenate([np.zeros((0, len(places))), *(stretch_of_row[row] for row in np.asarray(rows).tolist())])
 
 
-def _integrated_gradients(network: nn.Module, batch: SequenceBatch, places: Sequence[tuple[int, int]]) -> Tensor:
+def _integrated_gradients(
+    network: nn.Module, batch: SequenceBatch, places: Sequence[tuple[int, int]], points: int
+) -> Tensor:
     """Shapes: -> (E, len(places)), in the order of the batch's events. One way forward serves all answers."""
-    points, shares = np.polynomial.legendre.leggauss(PATH_POINTS)
+    path, shares = np.polynomial.legendre.leggauss(points)
     total = torch.zeros(len(batch.values), len(places), dtype=torch.float64)
-    for point, share in zip((points + 1) / 2, shares / 2, strict=True):
+    for point, share in zip((path + 1) / 2, shares / 2, strict=True):
         strength = point**PATH_POWER
         pace = PATH_POWER * point ** (PATH_POWER - 1)
         weights = torch.ones_like(batch.values).where(batch.is_state, strength).requires_grad_()

@@ -141,10 +141,11 @@ def _answers_by_timeline(
     model: SavedModel, events: pl.LazyFrame, wanted: pl.DataFrame, code_names: dict[str, str]
 ) -> dict[str, dict[Question, TimelineAnswers]]:
     """By sequence model, the answers to the questions in which it counts, for the rows of `wanted` in their order."""
-    reading = {
-        name: [question for question, entry in model.questions.items() if name in counting_models(entry)]
-        for name in SEQUENCE_MODELS
+    asked = {
+        Question(str(task), int(days)) for task, days in wanted.select("task", "horizon_days").unique().iter_rows()
     }
+    counting = {question: counting_models(entry) for question, entry in model.questions.items() if question in asked}
+    reading = {name: [question for question, names in counting.items() if name in names] for name in SEQUENCE_MODELS}
     if not any(reading.values()):
         return {}
     if model.vocabulary is None or model.sequence_models is None:
@@ -160,7 +161,7 @@ def _answers_by_timeline(
             model.sequence_models.networks[name],
             model.sequence_models.shape,
             timelines,
-            {question: places[question] for question in questions if question in places},
+            {question: places[question] for question in questions},
             model.vocabulary,
             code_names,
         )

@@ -224,7 +224,7 @@ def _first_chronic_events(events: pl.LazyFrame, groups: list[ChronicGroup]) -> p
 
 
 def _visit_events(seen: pl.DataFrame, vocabulary: SequenceVocabulary) -> pl.DataFrame:
-    """The events of the visits in order, with a token and a value on the quantile scale."""
+    """The events of the visits in order, with a token and a value on its scale."""
     words = pl.Series(vocabulary.tokens)
     named = (
         seen.with_columns(token=token())

@@ -14,7 +14,7 @@ from models.sequences import Sequences
 from models.training import HazardNetwork, forecast_log_odds
 from models.vocabulary import SequenceVocabulary
 
-ROWS_AT_ONCE = 4096  # what each event adds to each answer is kept for so many rows
+ROWS_AT_ONCE = 1024  # what each event adds to each answer is kept for so many rows
 
 
 class TimelineAnswers(NamedTuple):
@@ -32,7 +32,7 @@ def answers_of(
     vocabulary: SequenceVocabulary,
     code_names: dict[str, str],
 ) -> dict[Question, TimelineAnswers]:
-    """Answer each question for its rows of the timelines. `code_names` puts codes into words (event_reasons)."""
+    """Answer each question for its rows of the timelines, at least one. `code_names`: see event_reasons."""
     questions = sorted(asked)
     is_asked = np.zeros((timelines.keys.height, len(questions)), dtype=bool)
     for column, question in enumerate(questions):

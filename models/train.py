@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
+from features.counted import in_a_row
 from features.result_tables import Evaluations, Predictions, SkippedTasks
 from features.settings import StudySettings
 from features.tables import checked, empty
@@ -269,7 +270,7 @@ def _with_unreleased(skipped: pl.DataFrame, unreleased: dict[Question, str], lab
     for question, reason in sorted(unreleased.items()):
         alike.setdefault((question.task, reason), []).append(f"{question.horizon_days:,}")
     for (task, reason), days in alike.items():
-        told = reason if horizons[task] == 1 else f"within {' and '.join(days)} days {reason}"
+        told = reason if horizons[task] == 1 else f"within {in_a_row(days)} days {reason}"
         reasons[task] = f"{reasons[task]}; {told}" if task in reasons else told
     table = pl.DataFrame({"task": list(reasons), "reason": list(reasons.values())}, schema=skipped.schema)
     return checked(table.sort("task"), SkippedTasks)

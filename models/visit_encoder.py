@@ -40,7 +40,8 @@ class VisitEncoder(nn.Module):
     """Pools the events of a place and adds its age, and of a row the gap since its last visit.
 
     An event is the vector of its code, the sum of its own and those of its wider headings, plus a vector for its
-    value: a line between the vectors of the two nearest of the code's `knots`, which lie evenly on the quantile scale.
+    value: a line between the vectors of the two nearest of the code's `knots`, which lie evenly from -1 to 1 on its
+    scale; the outer knots stand for all beyond, which the look-back summary tells apart.
     Shapes: E events, S stretches, T places, D width: batch -> (S, T, D).
     """
 

@@ -35,9 +35,10 @@ class NumberScale(BaseModel, frozen=True, extra="forbid"):
 
 
 def places_on(scale: NumberScale, numbers: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Where numbers stand on a scale: -1 to 1 by quantile, and on beyond its ends at its mean pace, to -3 and 3.
+    """Where numbers stand on a scale: between -1 and 1 by quantile, and beyond its ends straight on, to -3 and 3.
 
-    The ill lie beyond the ends, for few people have a kidney disease: there a quantile would make all of them alike.
+    There 2 is as far as from one end to the other; a scale of a single value has no beyond. The ill lie there, for few
+    people have a kidney disease: a quantile would make all of them alike.
     """
     low, high = scale.values[0], scale.values[-1]
     beyond = numbers - numbers.clip(low, high)

@@ -104,12 +104,12 @@ class Study(dg.ConfigurableResource):
     def remember_choices(self) -> None:
         """Write down source, study file and seed, so that a later run, from Dagster's UI or by night, takes them."""
         named = self.study_file or str(last_choices(self.home).get("study_file", ""))
-        is_own = bool(named) and Path(named).resolve() != PROJECT_STUDY_FILE  # that one may move with the project
+        is_elsewhere = bool(named) and Path(named).resolve() != PROJECT_STUDY_FILE  # that one moves with the project
         source = self.chosen_source
         choices: StudyChoices = {
             "source": source.named,
             "source_options": {name: value for name, value in source.options.items() if name != _ONCE},
-            "study_file": str(Path(named).resolve()) if is_own else "",
+            "study_file": str(Path(named).resolve()) if is_elsewhere else "",
             "seed": self.settings.seed,
         }
         file = _choices_file(self.home)

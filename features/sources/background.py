@@ -1,12 +1,14 @@
 """Work in threads that do not keep the process alive: an interrupt need not wait for a server that does not answer.
 
 A signal that comes between two steps of Python, just before a lock is waited for, does not end that wait; and one that
-comes inside `threading`'s own Python leaves its locks in disorder. So the main thread waits here in short slices, for
-queues written in C.
+comes inside `threading`'s own Python leaves its locks in disorder. So waits here are cut in short slices, and are for
+queues written in C or for the clock. An answer of a server is waited for in another thread, or until its time-out.
 """
 
 import _thread
 import queue
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import TypeVar
@@ -40,14 +42,17 @@ def start(tasks: Sequence[Callable[[], Result]], at_once: int = 1) -> list[Futur
     return futures
 
 
-def wait_for(futures: Sequence[Future[Result]], until_failure: bool = False) -> None:
-    """Return when all have ended, or one has failed; an interrupt is raised in a fifth of a second."""
+def wait_for(
+    futures: Sequence[Future[Result]], until_failure: bool = False, at_most_seconds: float | None = None
+) -> None:
+    """Return when all have ended, one failed, or time is over; an interrupt is raised in a fifth of a second."""
     ended: queue.SimpleQueue[Future[Result]] = queue.SimpleQueue()
     for future in futures:
         future.add_done_callback(ended.put)
+    until = None if at_most_seconds is None else time.monotonic() + at_most_seconds
     for _ in futures:
-        future = _take(ended)
-        if until_failure and not future.cancelled() and future.exception():
+        one = _take(ended, until)
+        if one is None or (until_failure and not one.cancelled() and one.exception()):
             return
 
 
@@ -66,9 +71,18 @@ def follow(lines: Iterable[str]) -> Iterator[str]:
     reading.result()
 
 
-def _take(arrived: "queue.SimpleQueue[Result]") -> Result:
-    while True:
+def pause(seconds: float, stop: threading.Event) -> None:
+    """Wait so long, or until `stop` is set; an interrupt is raised in a fifth of a second."""
+    until = time.monotonic() + seconds
+    while not stop.is_set() and (left := until - time.monotonic()) > 0:
+        time.sleep(min(left, _SLICE_SECONDS))
+
+
+def _take(arrived: "queue.SimpleQueue[Result]", until: float | None = None) -> Result | None:
+    """The next that arrives; None when it is later than `until`, on the clock of time.monotonic."""
+    while until is None or time.monotonic() < until:
         try:
             return arrived.get(timeout=_SLICE_SECONDS)
         except queue.Empty:
             continue
+    return None

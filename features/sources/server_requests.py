@@ -9,7 +9,6 @@ import ipaddress
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import wait
 from contextlib import contextmanager
 from itertools import count
 from typing import Protocol, TypeVar
@@ -17,7 +16,7 @@ from typing import Protocol, TypeVar
 import httpx
 
 from features.errors import SourceError
-from features.sources.background import start
+from features.sources.background import pause, start, wait_for
 from features.sources.failures import Stopped, Transient, Unreachable
 from features.sources.operation_outcomes import is_outcome, issues_of
 from features.sources.patience import Pace, seconds_to_wait
@@ -225,7 +224,10 @@ class Connection:
         """Wait. Raises Stopped when the others have stopped, Unreachable when the deadline comes first."""
         if self.pace.clock() + seconds > self._give_up_at:
             raise Unreachable(f"The export was not done within {self.pace.deadline_hours:g} hours.")
-        (self.pace.sleep or self.stop.wait)(seconds)
+        if self.pace.sleep is None:
+            pause(seconds, self.stop)
+        else:
+            self.pace.sleep(seconds)
         self.check()
 
     def check(self) -> None:
@@ -243,7 +245,7 @@ class Connection:
             with self.answer("DELETE", url, "Cancelling the export", headers, self.tokens_for(url, tokens)):
                 pass
 
-        wait(start([attempt]), CANCELLING_SECONDS)
+        wait_for(start([attempt]), at_most_seconds=CANCELLING_SECONDS)
 
 
 def _saw_token(response: httpx.Response) -> bool:

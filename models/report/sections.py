@@ -226,8 +226,8 @@ def _group_row(group: RiskGroup) -> dict[str, str]:
 
 
 def _slope(row: dict[str, float]) -> str:
-    ends = (_number(row[f"calibration_slope_{end}"]) for end in ("low", "high"))
-    return _number(row["calibration_slope"]) + ("" if row["calibration_slope"] is None else " ({} to {})".format(*ends))
+    slope, low, high = (_number(row[f"calibration_slope{end}"]) for end in ("", "_low", "_high"))
+    return slope if row["calibration_slope_low"] is None else f"{slope} ({low} to {high})"
 
 
 def _number(value: float | None) -> str:

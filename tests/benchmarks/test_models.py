@@ -88,11 +88,13 @@ def test_the_page_tells_what_more_patients_would_teach():
     few = {"outcomes": 3, "auroc": 0.6, "gain": None, "auroc_where_known": 0.61}
     many = {"outcomes": 1200, "auroc": 0.7, "gain": [0.1, 0.05, 0.15], "auroc_where_known": 0.71}
     asked = {"rows": 50, "outcomes": 20, "sizes": {"2000": few, "all": many}, "truth": 0.8}
-    about = {"source": "somewhere", "patients": 90, "learnt_from": 60_000}
+    asked["outcomes_where_known"] = 14
+    about = {"source": "somewhere", "patients": 90, "learnt_from": 60_000, "all": 29_000}
     page = "\n".join(more_lines({"about": about, "questions": {"stroke@365": asked, "gout@30": None}}))
     assert "| question | outcomes learnt from | 2,000 patients | all patients |" in page
-    assert "| `stroke`, 365 d | few, 1,200 | 0.600 | 0.700 (+0.100, +0.050 to +0.150) | 0.710 | 0.800 |" in page
+    assert "| `stroke`, 365 d | few, 1,200 | 0.600 | 0.700 (+0.100, +0.050 to +0.150) | 14 | 0.710 | 0.800 |" in page
     assert "gout" not in page
+    assert list(more_lines({"about": about, "questions": {"gout@30": None}})) == []
 
 
 def test_costs_by_hand():

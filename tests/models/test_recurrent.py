@@ -216,6 +216,9 @@ def test_reasons_are_the_terms_of_retains_own_sum_without_the_state():
     found = event_contributions(network, sequences, np.array([1]), [(1, 2)])[:, 0]
     assert found == pytest.approx(own.masked_fill(batch.is_state, 0).numpy())
     assert (found != 0).sum() == 2 * 4
+    of_two = event_contributions(network, sequences, np.array([1]), [(0, 1), (1, 2)])
+    assert of_two[:, 1] == pytest.approx(found)
+    assert of_two[:, 0] != pytest.approx(found)
 
 
 def test_a_single_event_contributes_what_the_formula_says():

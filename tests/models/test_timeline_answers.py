@@ -38,7 +38,7 @@ def timelines() -> Sequences:
     return build_sequences(population.events.lazy(), population.features.select(KEYS), VOCABULARY)
 
 
-@pytest.mark.parametrize("rows_at_once", [4096, 7])
+@pytest.mark.parametrize("rows_at_once", [1024, 7])
 def test_each_question_is_answered_as_if_asked_alone(timelines, rows_at_once, monkeypatch):
     monkeypatch.setattr(timeline_answers, "ROWS_AT_ONCE", rows_at_once)
     last = timelines.keys.height - 1

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from features.sources.background import follow, start, wait_for
+from features.sources.background import follow, pause, start, wait_for
 
 
 @pytest.fixture
@@ -36,6 +36,31 @@ def test_an_interrupt_just_before_a_wait_ends_it(silence: Callable[[], None]) ->
     with pytest.raises(KeyboardInterrupt):
         wait_for(start([silence]))
     assert time.monotonic() - begun < 10  # far from the 30 s of the task
+
+
+def test_an_interrupt_just_before_a_pause_ends_it(silence: Callable[[], None]) -> None:
+    start([silence])
+    begun = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        pause(30, threading.Event())
+    assert time.monotonic() - begun < 10
+
+
+def test_a_pause_ends_when_it_is_over_or_when_all_shall_stop() -> None:
+    begun, stop = time.monotonic(), threading.Event()
+    pause(0.3, stop)
+    assert 0.3 <= time.monotonic() - begun < 10
+    stop.set()
+    pause(1000, stop)
+    assert time.monotonic() - begun < 10
+
+
+def test_a_wait_is_no_longer_than_asked() -> None:
+    is_over = threading.Event()
+    begun = time.monotonic()
+    wait_for(start([is_over.wait]), at_most_seconds=0.3)
+    assert 0.3 <= time.monotonic() - begun < 10
+    is_over.set()
 
 
 def test_an_interrupt_just_before_a_line_ends_the_reading(silence: Callable[[], None]) -> None:
